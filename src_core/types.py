@@ -1,0 +1,37 @@
+"""Small value types shared by every layer of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = Callable[[int, int], None]
+"""Called as progress(done, total) from the thread that works."""
+
+Cancelled = Callable[[], bool]
+"""Returns True once the caller wants the work to stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The masks the decoder offers for one object on one plane, best first.
+
+    Attributes
+    ----------
+    masks
+        (K, H, W) bool, at the size of the plane.
+    scores
+        (K,) float32, the IoU with the true mask that the network predicts for each.
+    logits
+        (K, h, w) float32 low-resolution logits: the dense prompt of the next question about this object.
+    """
+
+    masks: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.scores)
