@@ -1,0 +1,53 @@
+"""Interactive segmentation measured: simulated clicks in 2D, propagation in 3D, fixed subsets, tables."""
+
+from src_core.evaluation.clicks import (
+    Click,
+    Evaluation2D,
+    ObjectResult,
+    bounding_box,
+    click_object,
+    evaluate_2d,
+    interior_point,
+    next_click,
+)
+from src_core.evaluation.datasets import Sample2D, Sample3D, objects_3d, subset_2d, test_files
+from src_core.evaluation.metrics import dice, iou, number_of_clicks
+from src_core.evaluation.propagation import (
+    Evaluation3D,
+    VolumeResult,
+    evaluate_3d,
+    propagate_object,
+    propagation_of,
+)
+from src_core.evaluation.segmenters import Answer, Segmenter, View
+from src_core.evaluation.tables import markdown_table, plot_clicks, rich_table
+
+__all__ = [
+    "Answer",
+    "Click",
+    "Evaluation2D",
+    "Evaluation3D",
+    "ObjectResult",
+    "Sample2D",
+    "Sample3D",
+    "Segmenter",
+    "View",
+    "VolumeResult",
+    "bounding_box",
+    "click_object",
+    "dice",
+    "evaluate_2d",
+    "evaluate_3d",
+    "interior_point",
+    "iou",
+    "markdown_table",
+    "next_click",
+    "number_of_clicks",
+    "objects_3d",
+    "plot_clicks",
+    "propagate_object",
+    "propagation_of",
+    "rich_table",
+    "subset_2d",
+    "test_files",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pickle
 import socket
@@ -24,6 +25,7 @@ from src_core import zoo
 from src_core.errors import CheckpointError, SamError
 from src_core.zoo import downloads
 
+SHARED = Path(__file__).parents[3] / "shared"
 BODY = bytes(range(256)) * 4000
 """About 1 MB: four chunks of a download."""
 
@@ -116,9 +118,7 @@ def test_registry_is_complete_and_its_files_do_not_collide(folder: Path) -> None
 
 
 def test_registry_agrees_with_the_shared_facts() -> None:
-    import json
-
-    path = Path(__file__).parents[3] / "shared" / "models.json"
+    path = SHARED / "models.json"
     if not path.exists():
         pytest.skip("no shared facts here")
     facts = {k: v for k, v in json.loads(path.read_text()).items() if k != "about"}
@@ -338,6 +338,26 @@ def test_name_downloads_checks_and_loads(
     monkeypatch.setattr("src_core.zoo.loading.models", lambda: (entry,))
     loaded = zoo.load("test", "cpu")
     assert (loaded.name, loaded.network, loaded.fingerprint) == ("test", "vit_b", entry.xxh128)
+
+
+@pytest.mark.parametrize("network", ["vit_t", "nano"])
+def test_real_networks_load(tmp_path: Path, network: str) -> None:
+    from src_core.model.builder import build_sam
+
+    state = {k: torch.full(v.shape, 0.5).to(v.dtype) for k, v in build_sam(network).state_dict().items()}
+    path = saved({"model": state}, tmp_path / "real.pth")
+    loaded = zoo.load(path, "cpu")
+    assert loaded.network == network
+    assert all(torch.equal(v, state[k]) for k, v in loaded.sam.state_dict().items())
+
+
+@pytest.mark.parametrize("network", ["vit_b", "vit_l", "vit_h", "vit_t", "med2d_b"])
+def test_official_names_are_recognised(network: str) -> None:
+    path = SHARED / "golden" / f"{network}_keys.json"
+    if not path.exists():
+        pytest.skip("no lists of official names here")
+    shapes = json.loads(path.read_text())
+    assert zoo.recognise({k: torch.empty(s, device="meta") for k, s in shapes.items()}) == network
 
 
 def _without(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

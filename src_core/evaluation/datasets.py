@@ -1,0 +1,164 @@
+"""Fixed test subsets, set by the sorted file names and a seed alone.
+
+2D: a folder of .npz files with `image` (H, W[, C]) and instance `labels` (H, W). 3D: OME-Zarr volumes
+(Z, Y, X[, C]) with `labels/ground_truth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from src_core.errors import VolumeError
+from src_core.evaluation.metrics import Mask
+
+SEED = 0
+N_IMAGES = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Sample2D:
+    """An image and the objects of it to be tested.
+
+    `image` (H, W) or (H, W, C); `labels` (H, W) integers, 0 is background; `ids` the objects, ascending.
+    """
+
+    path: Path
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    ids: tuple[int, ...]
+
+    def truth(self, object_id: int) -> Mask:
+        """(H, W) bool mask of one object."""
+        return np.asarray(self.labels == object_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample3D:
+    """One object of a volume: `volume` (Z, Y, X[, C]), `labels` (Z, Y, X) int32 and the object's id."""
+
+    path: Path
+    volume: NDArray[Any]
+    labels: NDArray[np.int32]
+    object_id: int
+
+    @property
+    def truth(self) -> Mask:
+        """(Z, Y, X) bool mask of the object."""
+        return np.asarray(self.labels == self.object_id)
+
+
+def test_files(folder: str | Path, n_images: int = N_IMAGES, seed: int = SEED) -> tuple[str, ...]:
+    """Names of the files that `subset_2d` draws from, sorted: what training must not see.
+
+    Raises
+    ------
+    VolumeError
+        There are no .npz files in the folder.
+    """
+    return tuple(path.name for path in _draw(Path(folder), n_images, np.random.default_rng(seed)))
+
+
+# pytest would collect a function of this name from any test module that imports it.
+test_files.__test__ = False  # type: ignore[attr-defined]
+
+
+def subset_2d(
+    folder: str | Path,
+    n_images: int = N_IMAGES,
+    n_objects: int = 120,
+    min_area_px: int = 30,
+    seed: int = SEED,
+) -> Iterator[Sample2D]:
+    """Draw a fixed random subset of images, and of the objects on each.
+
+    Parameters
+    ----------
+    folder
+        Folder of .npz files.
+    n_images
+        Images to draw; all if there are fewer.
+    n_objects
+        Objects to draw in all, spread evenly over the images, rounded up; an image may have fewer.
+    min_area_px
+        Smaller objects are left out.
+    seed
+        Another seed, another subset.
+
+    Raises
+    ------
+    VolumeError
+        There are no .npz files in the folder, or one lacks `image` or `labels`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = _draw(Path(folder), n_images, rng)
+    per_image = -(-n_objects // len(drawn))
+    for path in drawn:
+        try:
+            with np.load(path) as file:
+                image, labels = file["image"], file["labels"]
+        except (KeyError, ValueError, OSError) as error:
+            raise VolumeError(f"{path} is not an .npz with `image` and `labels` ({error})") from error
+        areas = np.bincount(labels.ravel())
+        areas[0] = 0
+        ids = rng.permutation(np.nonzero(areas >= min_area_px)[0])[:per_image]
+        yield Sample2D(path, image, labels, tuple(sorted(int(k) for k in ids)))
+
+
+def objects_3d(
+    folder: str | Path,
+    prefix: str = "",
+    min_slices: int = 5,
+    max_objects: int | None = None,
+    seed: int = SEED,
+) -> Iterator[Sample3D]:
+    """Go through the objects of the OME-Zarr volumes in a folder.
+
+    Parameters
+    ----------
+    folder
+        Where the `<prefix>*.ome.zarr` are.
+    prefix
+        How their names begin.
+    min_slices
+        Objects on fewer slices are left out.
+    max_objects
+        Draw so many at random; None for all.
+    seed
+        Another seed, another draw.
+
+    Raises
+    ------
+    VolumeError
+        There are no such volumes in the folder.
+    """
+    import zarr
+
+    paths = sorted(Path(folder).glob(f"{prefix}*.ome.zarr"), key=lambda path: path.name)
+    if not paths:
+        raise VolumeError(f"no {prefix}*.ome.zarr in {folder}")
+    found: list[Sample3D] = []
+    for path in paths:
+        group = zarr.open_group(path, mode="r")
+        volume = np.asarray(group["0"])
+        labels = np.asarray(group["labels/ground_truth/0"]).astype(np.int32)
+        for k, where in enumerate(ndi.find_objects(labels), start=1):
+            if where is not None and where[0].stop - where[0].start >= min_slices:
+                found.append(Sample3D(path, volume, labels, k))
+    if max_objects and len(found) > max_objects:
+        drawn = np.random.default_rng(seed).permutation(len(found))[:max_objects]
+        found = [found[i] for i in sorted(drawn)]
+    yield from found
+
+
+def _draw(folder: Path, n_images: int, rng: np.random.Generator) -> list[Path]:
+    paths = sorted(folder.glob("*.npz"), key=lambda path: path.name)
+    if not paths:
+        raise VolumeError(f"no .npz files in {folder}")
+    return [paths[i] for i in sorted(rng.permutation(len(paths))[:n_images])]
