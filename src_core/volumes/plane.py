@@ -1,0 +1,82 @@
+"""One 2-D slice of a volume, and how it becomes an 8-bit picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plane:
+    """One 2-D slice of a volume.
+
+    Attributes
+    ----------
+    pixels
+        (H, W), or (H, W, 3) for colour, in the volume's dtype (native byte order).
+    axis
+        The spatial axis the plane is perpendicular to, "z", "y" or "x"; None for a 2-D image.
+    index
+        Position along `axis` in pixels; 0 for a 2-D image.
+    row_axis, column_axis
+        The spatial axes along H and W.
+    t, c
+        The time point and the channel; 0 where the volume has no such axis.
+    scale_yx
+        Physical size of a pixel along rows and columns, in the volume's units.
+    limits
+        (low, high), or a function that returns them: estimating contrast reads more than this plane, so it
+        waits until somebody asks.
+    """
+
+    pixels: NDArray[Any]
+    axis: str | None
+    index: int
+    row_axis: str
+    column_axis: str
+    t: int
+    c: int
+    scale_yx: tuple[float, float]
+    limits: Limits | Callable[[], Limits]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return (int(self.pixels.shape[0]), int(self.pixels.shape[1]))
+
+    @property
+    def contrast_limits(self) -> Limits:
+        """The values (low, high) shown as black and white."""
+        return self.limits() if callable(self.limits) else self.limits
+
+    def rgb8(self) -> NDArray[np.uint8]:
+        """Return the plane as a picture: (H, W, 3) uint8, low limit at 0 and high limit at 255.
+
+        uint8 colour passes unchanged, bool becomes 0 and 255, NaN counts as the low limit.
+        """
+        pixels = self.pixels
+        if pixels.ndim == 3 and pixels.dtype == np.uint8:
+            return pixels.copy()
+        if pixels.dtype == np.bool_:
+            grey = pixels.astype(np.uint8) * np.uint8(255)
+        else:
+            grey = _to_uint8(pixels, self.contrast_limits)
+        return grey if grey.ndim == 3 else np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _to_uint8(pixels: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
+    low, high = limits
+    # float32 holds 8- and 16-bit pixels exactly and halves the memory; anything else needs float64.
+    small = pixels.dtype.itemsize <= 2 and high - low > 1e-30 and max(abs(low), abs(high)) < 1e30
+    values: NDArray[Any] = pixels.astype(np.float32 if small else np.float64)
+    values = np.clip(np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low), low, high)
+    # Halved, the difference of two finite float64 cannot overflow.
+    width = max(high * 0.5 - low * 0.5, np.finfo(np.float64).tiny)
+    grey: NDArray[np.uint8] = np.rint((values * 0.5 - low * 0.5) * (255 / width)).astype(np.uint8)
+    return grey

@@ -1,0 +1,59 @@
+"""Tiny images on disk for the tests of volumes and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+
+def write_ome_zarr(
+    path: Path,
+    levels: Sequence[np.ndarray],
+    *,
+    version: str = "0.5",
+    axes: str = "zyx",
+    scale: Sequence[float] | None = None,
+    translation: Sequence[float] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Path:
+    """Write a multiscales group; level n has n times the scale doubled along y and x."""
+    kinds = {"t": "time", "c": "channel"}
+    entries = [
+        {"name": a, "type": kinds.get(a, "space")} | ({"unit": "micrometer"} if a in "zyx" else {})
+        for a in axes
+    ]
+    datasets = []
+    for n in range(len(levels)):
+        sizes = [
+            s * (2**n if a in "yx" else 1) for a, s in zip(axes, scale or [1.0] * len(axes), strict=True)
+        ]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": sizes}]
+        if translation is not None:
+            transforms.append({"type": "translation", "translation": list(translation)})
+        datasets.append({"path": str(n), "coordinateTransformations": transforms})
+    multiscales = [{"name": "test", "axes": entries, "datasets": datasets}]
+    zarr_format = 3 if version == "0.5" else 2
+    if zarr_format == 2:
+        multiscales[0]["version"] = version
+    ome = {"multiscales": multiscales} | (extra or {})
+    attributes = {"ome": {"version": version} | ome} if zarr_format == 3 else ome
+    group = zarr.create_group(path, zarr_format=zarr_format, attributes=attributes)
+    for n, data in enumerate(levels):
+        array = group.create_array(
+            str(n), shape=data.shape, chunks=(1,) * (data.ndim - 2) + data.shape[-2:], dtype=data.dtype
+        )
+        array[...] = data
+    return path
+
+
+def chunk_files(path: Path) -> list[Path]:
+    """Return the files under `path` that hold pixels."""
+    return sorted(
+        f
+        for f in path.rglob("*")
+        if f.is_file() and f.name not in ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+    )
