@@ -1,0 +1,318 @@
+"""Label volumes: OME-Zarr label images written plane by plane."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, SupportsIndex, cast
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+
+from src_core.errors import SessionError, VolumeError
+from src_core.labels.files import create_in_image, create_label_group, disk_errors
+from src_core.labels.planes import MAX_ID, checked_id, plane_axes, plane_index
+from src_core.labels.scanning import Box, bounding_box, object_ids
+from src_core.volumes import Volume
+from src_core.volumes.arrays import LazyArray, read_block
+from src_core.volumes.axes import SPATIAL
+from src_core.volumes.ome_zarr import local_path, open_node, read_image_group
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one `LabelVolume.write_plane` did.
+
+    Attributes
+    ----------
+    n_pixels
+        How many pixels have another value than before.
+    box_yxyx
+        The smallest half-open box (row0, column0, row1, column1) around them on the plane; None if none.
+    """
+
+    n_pixels: int
+    box_yxyx: tuple[int, int, int, int] | None
+
+
+class LabelVolume:
+    """An OME-Zarr label image: 0 is background, every other value is the id of an object.
+
+    Make one with `create`, `create_in` or `open`. A chunk on disk is replaced as a whole: a process
+    that is killed leaves every chunk either as it was or as it was to be. Threads take turns at
+    writing; only one process may write to a label volume at a time.
+
+    Attributes
+    ----------
+    array
+        The zarr array, axes as in `axes`.
+    axes
+        Names of its dimensions, among t, z, y, x.
+    scale, translate, units
+        Physical size per pixel, position of pixel 0 and unit for every axis.
+    path, name
+        The folder of the label image, and its last part.
+    """
+
+    def __init__(self, path: Path, array: zarr.Array[Any], axes: tuple[str, ...]) -> None:
+        self.path = path
+        self.name = path.name
+        self.array = array
+        self._folder = local_path(array) or path
+        self.axes = axes
+        self.scale: dict[str, float] = dict.fromkeys(axes, 1.0)
+        self.translate: dict[str, float] = dict.fromkeys(axes, 0.0)
+        self.units: dict[str, str | None] = dict.fromkeys(axes)
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        volume: Volume,
+        *,
+        name: str = "labels",
+        overwrite: bool = False,
+        dtype: DTypeLike = np.uint32,
+    ) -> LabelVolume:
+        """Create an empty label image for `volume` at `path` and open it for writing.
+
+        Parameters
+        ----------
+        path
+            The new folder.
+        volume
+            The image to label: axes (without c), scale and units are taken from it.
+        name
+            What viewers call it.
+        overwrite
+            Replace a label image that is already there. Anything else there is never touched.
+        dtype
+            An unsigned integer type, large enough for the ids.
+
+        Raises
+        ------
+        SessionError
+            `path` exists, or the disk is full or read-only.
+        VolumeError
+            `dtype` is not an unsigned integer type.
+        """
+        path = Path(path)
+        image = None if volume.path is None else _relative(volume.path, path)
+        create_label_group(
+            path, volume, name=name, overwrite=overwrite, dtype=_label_dtype(dtype), image=image
+        )
+        return cls.open(path)
+
+    @classmethod
+    def create_in(
+        cls, volume: Volume, name: str = "labels", *, overwrite: bool = False, dtype: DTypeLike = np.uint32
+    ) -> LabelVolume:
+        """Create an empty label image inside the volume's own OME-Zarr 0.5 image, under labels/`name`.
+
+        Raises
+        ------
+        SessionError
+            There are labels of this name already, or the disk is full or read-only.
+        VolumeError
+            The volume is no OME-Zarr 0.5 image on disk, or `name` or `dtype` cannot be used.
+        """
+        if not name or name.startswith((".", "__")) or set(name) & set('/\\:*?"<>|'):
+            raise VolumeError(f"{name!r} cannot name a label image; use letters, digits, - and _")
+        path = create_in_image(volume, name, overwrite=overwrite, dtype=_label_dtype(dtype))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> LabelVolume:
+        """Open an existing label image (OME-Zarr 0.4 or 0.5), "r" for reading only.
+
+        Raises
+        ------
+        VolumeError
+            There is no label image at `path`, it is damaged, or it has several pyramid levels and `mode` is
+            "r+" (only the finest would be updated).
+        """
+        path = Path(path)
+        if mode not in ("r", "r+"):
+            raise VolumeError(f"mode must be 'r' or 'r+', got {mode!r}")
+        node = open_node(path, mode)
+        if not isinstance(node, zarr.Group):
+            raise VolumeError(f"{path} is a bare array; expected an OME label image (a group)")
+        source = read_image_group(node)
+        if source.axes_problem is not None:
+            raise source.axes_problem
+        array = cast("zarr.Array[Any]", source.arrays[0])
+        if "image-label" not in source.attributes:
+            raise VolumeError(f"{path} is an image, not a label image (no image-label metadata)")
+        if array.dtype.kind not in "ui" or source.axes is None or "c" in source.axes:
+            raise VolumeError(
+                f"{path} has dtype {array.dtype} and axes {source.axes}; expected integers and no channels"
+            )
+        if mode == "r+" and len(source.arrays) > 1:
+            raise VolumeError(
+                f"{path} has {len(source.arrays)} pyramid levels, of which only the finest could be updated; "
+                "open it with mode='r', or create a label volume of your own"
+            )
+        labels = cls(path, array, source.axes)
+        if source.scales is not None and source.translates is not None:
+            labels.scale.update(zip(source.axes, source.scales[0], strict=True))
+            labels.translate.update(zip(source.axes, source.translates[0], strict=True))
+        labels.units.update(zip(source.axes, source.units or (None,) * len(source.axes), strict=True))
+        return labels
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{a}={n}" for a, n in zip(self.axes, self.shape, strict=True))
+        return f"LabelVolume({str(self.path)!r}, {sizes}, {self.dtype})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis in pixels, in the order of `axes`."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The stored integer type."""
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
+
+    @property
+    def spatial_axes(self) -> tuple[str, ...]:
+        """("z", "y", "x"), or ("y", "x") for a 2-D image."""
+        return tuple(a for a in SPATIAL if a in self.axes)
+
+    def read_plane(self, axis: str | None, index: SupportsIndex, t: SupportsIndex = 0) -> NDArray[np.uint32]:
+        """Read the ids on one plane.
+
+        Parameters
+        ----------
+        axis, index
+            The spatial axis the plane is perpendicular to, and the position along it; None and 0 for 2-D.
+        t
+            Time point.
+
+        Returns
+        -------
+        (H, W) uint32, rows and columns in the order z, y, x.
+
+        Raises
+        ------
+        VolumeError
+            No such plane, or a chunk that cannot be decoded.
+        """
+        where, rows_first = plane_index(self.axes, self.shape, axis, index, t)
+        block = read_block(cast(LazyArray, self.array), where, f"{self.path}, {axis or 'plane'}={index}")
+        plane = block if rows_first else block.T
+        if plane.dtype.itemsize > 4 or plane.dtype.kind == "i":
+            if plane.size and not 0 <= int(plane.min()) <= int(plane.max()) <= MAX_ID:
+                raise VolumeError(f"{self.path} holds ids outside 0 to {MAX_ID} on {axis}={index}")
+        return plane.astype(np.uint32)
+
+    def write_plane(
+        self,
+        axis: str | None,
+        index: SupportsIndex,
+        masks: Mapping[int, NDArray[np.bool_]],
+        *,
+        t: SupportsIndex = 0,
+        replace: bool = True,
+        protect: Collection[int] = (),
+    ) -> Change:
+        """Put the masks of some objects on one plane.
+
+        Parameters
+        ----------
+        axis, index
+            The spatial axis the plane is perpendicular to, and the position along it; None and 0 for 2-D.
+        masks
+            For each object id, its (H, W) bool mask. Where masks overlap, the later one wins.
+        t
+            Time point.
+        replace
+            Clear what these objects had on the plane before; False adds to it.
+        protect
+            Ids of finished objects, whose pixels are left alone.
+
+        Returns
+        -------
+        How many pixels changed and where.
+
+        Raises
+        ------
+        VolumeError
+            No such plane, a mask of the wrong shape or type, or an id that is not valid for the dtype.
+        SessionError
+            An object is both written and protected, the labels are open for reading only, or the disk
+            is full.
+        """
+        shape = tuple(self.shape[self.axes.index(a)] for a in plane_axes(self.axes, axis))
+        ids = [checked_id(i, self.dtype) for i in masks]
+        for i, mask in masks.items():
+            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != shape:
+                given = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+                raise VolumeError(
+                    f"the mask of object {i} must be a bool array of shape {shape}, got {given}"
+                )
+        if locked := sorted(set(ids) & set(protect)):
+            raise SessionError(f"objects {locked} are protected and cannot be written; unlock them first")
+        if self.array.read_only:
+            raise SessionError(f"{self.path} is open for reading only; open it with mode='r+'")
+        with self._lock:
+            before = self.read_plane(axis, index, t)
+            after = before.copy()
+            if replace:
+                after[np.isin(before, np.asarray(ids, np.uint32))] = 0
+            free = ~np.isin(before, np.asarray(sorted(protect), np.uint32))
+            for i, mask in zip(ids, masks.values(), strict=True):
+                after[mask & free] = i
+            changed = after != before
+            if not changed.any():
+                return Change(0, None)
+            rows, columns = (np.flatnonzero(changed.any(axis=a)) for a in (1, 0))
+            y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+            # Only the chunks under the change are read and written again.
+            box = (slice(y0, y1), slice(x0, x1))
+            where, rows_first = plane_index(self.axes, self.shape, axis, index, t, box)
+            part = after[y0:y1, x0:x1].astype(self.dtype)
+            with disk_errors(f"write labels to {self.path}"):
+                self.array[where] = part if rows_first else part.T
+            return Change(int(np.count_nonzero(changed)), (y0, x0, y1, x1))
+
+    def object_ids(self) -> list[int]:
+        """Return the ids present anywhere in the volume, in ascending order, reading one chunk at a time."""
+        return object_ids(self.array, self._folder)
+
+    def bounding_box(self, object_id: int) -> Box | None:
+        """Return the smallest box around an object, reading one chunk at a time.
+
+        Returns
+        -------
+        (start, stop), each with one pixel position per axis of `axes`, half-open; None if the object has no
+        pixel.
+
+        Raises
+        ------
+        VolumeError
+            `object_id` is not a valid id.
+        """
+        return bounding_box(self.array, self._folder, checked_id(object_id, self.dtype))
+
+
+def _label_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        checked: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise VolumeError(f"dtype must be an unsigned integer type, got {dtype!r}") from error
+    if checked.kind != "u":
+        raise VolumeError(f"labels need an unsigned integer dtype such as uint32, got {checked}")
+    return checked
+
+
+def _relative(image: Path, label: Path) -> str:
+    try:
+        return Path(os.path.relpath(image.absolute(), label.absolute())).as_posix()
+    except ValueError:  # another drive
+        return image.absolute().as_posix()
