@@ -203,6 +203,7 @@ class Attention(nn.Module):
         qkv = self.windows.split(self.qkv(self.norm(x)), padding)
         # each head's query, key and value lie side by side
         q, k, v = qkv.reshape(*qkv.shape[:2], self.heads, 3, -1).transpose(1, 2).unbind(3)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.attention_biases[:, self.offsets])
+        bias = self.attention_biases[:, self.offsets].unsqueeze(0)  # the fused kernel wants four axes
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         projected: Tensor = self.proj(self.windows.join(out.transpose(1, 2).reshape(batch, -1, dim)))
         return projected
