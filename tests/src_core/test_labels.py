@@ -375,3 +375,14 @@ def test_a_killed_writer_leaves_whole_chunks(tmp_path: Path) -> None:
             assert k >= 1
             noise = np.random.default_rng(k % 8).random((600, 600)) < 0.5
             np.testing.assert_array_equal(plane, np.where(noise, k, k + 1))
+
+
+def test_foreign_labels_with_columns_before_rows(tmp_path: Path) -> None:
+    ids = np.zeros((8, 6, 4), np.uint16)
+    labels = LabelVolume.open(
+        write_ome_zarr(tmp_path / "l.zarr", [ids], axes="xyz", extra={"image-label": {}})
+    )
+    drawn = mask((6, 8), slice(1, 2), slice(3, 7))
+    labels.write_plane("z", 2, {4: drawn})
+    np.testing.assert_array_equal(np.asarray(labels.array)[:, :, 2].T, np.where(drawn, 4, 0))
+    np.testing.assert_array_equal(labels.read_plane("z", 2), np.where(drawn, 4, 0))
