@@ -68,7 +68,8 @@ class Evaluation2D:
         """Means over the objects, under their usual names.
 
         mIoU@k after k clicks; NoC@q clicks to an IoU of q percent (a failure counts as `MAX_CLICKS`), fail@q
-        the share that never got there; |score-IoU|; "ms per click" and "ms per image" (the embedding).
+        the share that never got there; |score-IoU|; "ms per click" and "ms per image" (the embedding; what a
+        predictor encodes only when a click needs it counts as part of that click).
         """
         if not self.objects:
             return {"objects": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from src_core.evaluation.clicks import interior_point
 from src_core.evaluation.datasets import Sample3D
 from src_core.evaluation.metrics import Mask, iou, iou_to_dice
 from src_core.evaluation.segmenters import PredictFunction, PredictorLike, Segmenter, as_segmenter
+
+if TYPE_CHECKING:
+    from src_core.predictor import Predictor
 
 PropagateFunction = Callable[[NDArray[Any], int, Mask], Any]
 """propagate(volume (Z, Y, X[, C]), z0, mask (Y, X)) -> bool masks (Z, Y, X)."""
@@ -177,7 +180,7 @@ def propagation_of(predictor: PredictorLike, **options: Any) -> PropagateFunctio
         found = np.zeros(volume.shape[:3], np.bool_)
         found[z0] = mask
         opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None)
-        for step in propagate(predictor, opened, {z0: {1: mask}}, **options):
+        for step in propagate(cast("Predictor", predictor), opened, {z0: {1: mask}}, **options):
             if 1 in step.masks and step.index != z0:
                 found[step.index] = step.masks[1]
         return found

@@ -40,11 +40,14 @@ class Answer:
         The IoU with the true mask that the method itself expects, or None.
     logits
         (h, w) float32 low-resolution logits to feed back with the next click, or None.
+    window
+        (y0, x0, y1, x1) in pixels that the logits cover, or None.
     """
 
     mask: Mask
     score: float | None = None
     logits: NDArray[np.float32] | None = None
+    window: tuple[float, float, float, float] | None = None
 
 
 class View(Protocol):
@@ -134,10 +137,9 @@ class _PredictorView:
         box_yxyx: Box | None,
         previous: Answer | None,
     ) -> Answer:
-        logits = None if previous is None else previous.logits
-        prompts = Prompts(points_yx=points_yx, labels=labels, box_yxyx=box_yxyx, mask=logits)
-        found = self.predictor.predict(self.embedding, prompts)
-        return Answer(found.masks[0], float(found.scores[0]), found.logits[0])
+        dense = (None, None) if previous is None else (previous.logits, previous.window)
+        found = self.predictor.predict(self.embedding, Prompts(points_yx, labels, box_yxyx, *dense))
+        return Answer(found.masks[0], float(found.scores[0]), found.logits[0], found.window)
 
 
 def as_segmenter(method: Segmenter | PredictorLike | PredictFunction) -> Segmenter:

@@ -50,6 +50,16 @@ def load(
     device: str | torch.device = "auto",
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
+) -> Sam:
+    """Load a network with its weights: `load_model(...).sam`, with the same parameters and errors."""
+    return load_model(name_or_path, device, progress, cancelled).sam
+
+
+def load_model(
+    name_or_path: str | Path,
+    device: str | torch.device = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> LoadedModel:
     """Load a model by name, downloading it if needed, or from a file.
 

@@ -137,7 +137,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(CheckpointError, match=r"vit_q.*vit_b"):
         zoo.named("vit_q")
     with pytest.raises(CheckpointError, match=r"neither a file nor a model.*vit_b"):
-        zoo.load("vit_q")
+        zoo.load_model("vit_q")
 
 
 def test_models_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -286,7 +286,8 @@ def saved(state: object, path: Path) -> Path:
 
 
 def test_load_gives_the_weights_in_eval_mode(tiny: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    loaded = zoo.load(saved(tiny, tmp_path / "mine.pth"), device="cpu")
+    loaded = zoo.load_model(saved(tiny, tmp_path / "mine.pth"), device="cpu")
+    assert isinstance(zoo.load(tmp_path / "mine.pth", "cpu"), Tiny)
     assert loaded.network == "vit_b" and not loaded.sam.training
     assert not any(p.requires_grad for p in loaded.sam.parameters())
     for name, tensor in loaded.sam.state_dict().items():
@@ -300,7 +301,7 @@ def test_wrapped_and_prefixed_files_load(
     tiny: dict[str, torch.Tensor], tmp_path: Path, wrapper: str, prefix: str
 ) -> None:
     content = {"epoch": 3, wrapper: {prefix + name: tensor for name, tensor in tiny.items()}}
-    loaded = zoo.load(saved(content, tmp_path / "w.pt"), "cpu")
+    loaded = zoo.load_model(saved(content, tmp_path / "w.pt"), "cpu")
     assert torch.equal(loaded.sam.state_dict()["mask_decoder.weight"], tiny["mask_decoder.weight"])
 
 
@@ -310,14 +311,14 @@ def test_half_precision_becomes_float32(
 ) -> None:
     half = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tiny.items()}
     save_file(half, tmp_path / "half.safetensors")
-    sam = zoo.load(tmp_path / "half.safetensors", "cpu").sam
+    sam = zoo.load_model(tmp_path / "half.safetensors", "cpu").sam
     assert {p.dtype for p in sam.parameters()} == {torch.float32}
     assert torch.equal(sam.state_dict()["mask_decoder.weight"], half["mask_decoder.weight"].float())
 
 
 def test_old_torch_format_loads(tiny: dict[str, torch.Tensor], tmp_path: Path) -> None:
     torch.save(tiny, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert zoo.load(tmp_path / "old.pth", "cpu").network == "vit_b"
+    assert zoo.load_model(tmp_path / "old.pth", "cpu").network == "vit_b"
 
 
 def test_a_path_may_hold_any_network_but_a_name_promises_one(
@@ -325,9 +326,9 @@ def test_a_path_may_hold_any_network_but_a_name_promises_one(
 ) -> None:
     folder.mkdir()
     path = saved(Tiny(1024).state_dict(), folder / "sam-med2d_b.pth")
-    assert zoo.load(path, "cpu").network == "vit_l"
+    assert zoo.load_model(path, "cpu").network == "vit_l"
     with pytest.raises(CheckpointError, match=r"should hold med2d_b.*holds vit_l"):
-        zoo.load("med2d_b", "cpu")
+        zoo.load_model("med2d_b", "cpu")
 
 
 def test_name_downloads_checks_and_loads(
@@ -336,7 +337,7 @@ def test_name_downloads_checks_and_loads(
     server.body = saved(tiny, tmp_path / "source.pth").read_bytes()
     entry = info(server.url, server.body)
     monkeypatch.setattr("src_core.zoo.loading.models", lambda: (entry,))
-    loaded = zoo.load("test", "cpu")
+    loaded = zoo.load_model("test", "cpu")
     assert (loaded.name, loaded.network, loaded.fingerprint) == ("test", "vit_b", entry.xxh128)
 
 
@@ -346,7 +347,7 @@ def test_real_networks_load(tmp_path: Path, network: str) -> None:
 
     state = {k: torch.full(v.shape, 0.5).to(v.dtype) for k, v in build_sam(network).state_dict().items()}
     path = saved({"model": state}, tmp_path / "real.pth")
-    loaded = zoo.load(path, "cpu")
+    loaded = zoo.load_model(path, "cpu")
     assert loaded.network == network
     assert all(torch.equal(v, state[k]) for k, v in loaded.sam.state_dict().items())
 
@@ -386,7 +387,7 @@ def test_foreign_contents_are_refused(
 ) -> None:
     path = saved(change(tiny), tmp_path / "foreign.pth")
     with pytest.raises(CheckpointError, match=message) as caught:
-        zoo.load(path, "cpu")
+        zoo.load_model(path, "cpu")
     assert str(path) in str(caught.value)
 
 
@@ -403,18 +404,18 @@ def test_truncated_files_are_refused(
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
     with pytest.raises(CheckpointError, match="empty" if keep == 0 else "cut short|weights file"):
-        zoo.load(path, "cpu")
+        zoo.load_model(path, "cpu")
 
 
 def test_folders_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="folder"):
-        zoo.load(tmp_path, "cpu")
+        zoo.load_model(tmp_path, "cpu")
     with pytest.raises(CheckpointError, match="does not exist"):
         zoo.read_state_dict(tmp_path / "nothing.pth")
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("<html>not found</html>" * 50)
         with pytest.raises(CheckpointError, match=r"weights"):
-            zoo.load(tmp_path / name, "cpu")
+            zoo.load_model(tmp_path / name, "cpu")
 
 
 class Malicious:
@@ -434,7 +435,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
     with pytest.raises(CheckpointError, match="run code"):
-        zoo.load(path, "cpu")
+        zoo.load_model(path, "cpu")
     assert not target.exists()
 
 

@@ -27,7 +27,7 @@ def clickbench() -> Any:
 
 
 def predict(image: Any, points: Any, labels: Any, box: Any, previous: Any) -> tuple[Any, float]:
-    """Threshold around the positive clicks, minus the negative ones, plus the old core; an ellipse in a box."""
+    """Threshold at the positive clicks, less the negative ones, plus the old core; an ellipse in a box."""
     grey = image.mean(-1) if image.ndim == 3 else image.astype(float)
     y, x = np.mgrid[: grey.shape[0], : grey.shape[1]]
     if box is not None:

@@ -84,6 +84,31 @@ def test_a_method_that_sees_nothing_is_clicked_to_the_end(truth: Any) -> None:
     assert ev.evaluate_2d(blind, []).summary() == {"objects": 0}
 
 
+def test_a_good_but_imperfect_mask_is_clicked_as_often_as_is_reported(truth: Any) -> None:
+    almost = truth.copy()
+    almost[5, 10:40] = False
+    result = ev.evaluate_2d(lambda *_: (almost, None), [sample(truth)]).objects[0]
+    assert result.ious == (0.95,) * 5
+
+
+def test_subset_spreads_the_objects_over_few_images(tmp_path: Path) -> None:
+    labels = np.zeros((30, 30), np.uint16)
+    for k in range(5):
+        labels[:, 6 * k : 6 * k + 3] = k + 1
+    labels[0, 29] = 6
+    for name in "abc":
+        np.savez(tmp_path / f"{name}.npz", image=labels * 1.0, labels=labels)
+    samples = list(ev.subset_2d(tmp_path, n_objects=6))
+    assert [s.path.name for s in samples] == ["a.npz", "b.npz", "c.npz"]
+    assert [len(s.ids) for s in samples] == [2, 2, 2]
+    assert all(list(s.ids) == sorted(s.ids) and 6 not in s.ids for s in samples)
+    assert samples[0].truth(1).sum() == 90
+    assert [s.ids for s in ev.subset_2d(tmp_path, n_objects=6)] == [s.ids for s in samples]
+    assert [s.ids for s in ev.subset_2d(tmp_path, n_objects=6, seed=1)] != [s.ids for s in samples]
+    (smallest,) = ev.subset_2d(tmp_path, n_images=1, n_objects=99, min_area_px=1)
+    assert smallest.ids == (1, 2, 3, 4, 5, 6) and ev.test_files(tmp_path, 1) == (smallest.path.name,)
+
+
 class FakePredictor:
     """Offers a bad second candidate, and logits by which it recognises its own answers."""
 
@@ -102,7 +127,8 @@ class FakePredictor:
         best[:, : max(0, 35 - 2 * len(self.prompts))] = False
         masks = np.stack([best, ~best])
         scores = np.array([0.6, 0.1], np.float32)
-        return Candidates(masks, scores, np.full((2, 4, 4), len(self.prompts), np.float32))
+        logits = np.full((2, 4, 4), len(self.prompts), np.float32)
+        return Candidates(masks, scores, logits, window=(0.0, 0.0, 64.0, 64.0))
 
 
 def test_predictor_embeds_once_per_image_and_gets_its_best_logits_back(truth: Any) -> None:
@@ -114,6 +140,7 @@ def test_predictor_embeds_once_per_image_and_gets_its_best_logits_back(truth: An
     first, second, *_, box = predictor.prompts[:5]
     assert first.mask is None and len(first.points_yx) == 1
     assert second.mask is not None and (second.mask == 1).all() and len(second.points_yx) == 2
+    assert first.mask_window is None and second.mask_window == (0, 0, 64, 64)
     assert box.mask is None and box.box_yxyx == (5, 10, 25, 40) and not len(box.points_yx)
     assert predictor.prompts[5].mask is None
     assert {"ms per click", "ms per image"} <= result.summary().keys()
