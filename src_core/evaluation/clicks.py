@@ -68,8 +68,8 @@ class Evaluation2D:
         """Means over the objects, under their usual names.
 
         mIoU@k after k clicks; NoC@q clicks to an IoU of q percent (a failure counts as `MAX_CLICKS`), fail@q
-        the share that never got there; |score-IoU|; "ms per click" and "ms per image" (the embedding; what a
-        predictor encodes only when a click needs it counts as part of that click).
+        the share that never got there; "score error" is |predicted IoU - IoU|; "ms per click"; "ms per image"
+        (the embedding; what a predictor encodes only when a click needs it counts as part of that click).
         """
         if not self.objects:
             return {"objects": 0}
@@ -85,7 +85,7 @@ class Evaluation2D:
             table[f"fail@{100 * q:.0f}"] = _mean([max(r.ious) < q for r in results])
         errors = [r.score_error for r in results if r.score_error is not None]
         if errors:
-            table["|score-IoU|"] = _mean(errors)
+            table["score error"] = _mean(errors)
         table["ms per click"] = 1e3 * _mean([r.seconds_per_click for r in results])
         table["ms per image"] = 1e3 * _mean(self.look_seconds)
         return table
