@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,7 +50,7 @@ class Adapter(nn.Module):
         On so small a grid the weights are the larger operand by far, and a convolution would bring them into
         its own layout at every call.
         """
-        down, up = self.spatial[0].weight, self.spatial[2].weight
+        down, up = (cast(Tensor, self.spatial[i].weight) for i in (0, 2))
         half = F.relu(down.flatten(1) @ F.unfold(image, kernel_size=3, padding=1, stride=2))
         patches = (half.transpose(1, 2) @ up.flatten(1)).transpose(1, 2)
         return F.relu(F.fold(patches, (self.grid, self.grid), kernel_size=4, padding=1, stride=2))

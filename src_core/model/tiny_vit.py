@@ -6,6 +6,8 @@ call: that costs a product per weight, and no folded copy can go stale.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +19,7 @@ _DEPTHS = (2, 2, 6, 2)
 _HEADS = (2, 4, 5, 10)
 _WINDOWS = (7, 7, 14, 7)
 _CLASSES = 1000
+_STRIP_ELEMENTS = 2**20  # 4 MB of float32: measured fastest
 
 
 class TinyViT(nn.Module):
@@ -50,8 +53,9 @@ class TinyViT(nn.Module):
             The image has another size than the network.
         """
         check_input(image, self.image_size)
-        x = self.patch_embed(image.contiguous(memory_format=torch.channels_last))
-        for stage in self.layers:
+        x = self.layers[0](self.patch_embed(image))
+        x = x.contiguous(memory_format=torch.channels_last)  # from here on maps are views of tokens
+        for stage in self.layers[1:]:
             x = stage(x)
         embedding: Tensor = self.neck(x)
         return embedding
@@ -67,14 +71,18 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
-        bn, conv = self.bn, self.c
-        if self.training or bn.running_mean is None or bn.running_var is None:
-            out: Tensor = bn(conv(x))
+        if self.training:
+            out: Tensor = self.bn(self.c(x))
             return out
-        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
-        bias = bn.bias - bn.running_mean * scale
-        weight = conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+        weight, bias = self.fold()
+        return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the one convolution that this is outside training."""
+        bn = self.bn
+        scale = bn.weight * torch.rsqrt(cast(Tensor, bn.running_var) + bn.eps)
+        bias = bn.bias - cast(Tensor, bn.running_mean) * scale
+        return self.c.weight * scale[:, None, None, None], bias
 
 
 class PatchEmbed(nn.Module):
@@ -103,7 +111,8 @@ class Stage(nn.Module):
             self.blocks = nn.ModuleList(blocks)
         # MobileSAM keeps the last stage at 1/16, where SAM's decoder expects it
         stride = 2 if index < 2 else 1
-        self.downsample = PatchMerging(dim, _DIMS[index + 1], stride) if index < 3 else None
+        out_dim = _DIMS[min(index + 1, 3)]
+        self.downsample = PatchMerging(dim, out_dim, out_dim, stride) if index < 3 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, dim, grid, grid) to the next stage's (B, dim', grid', grid')."""
@@ -112,35 +121,47 @@ class Stage(nn.Module):
         return x if self.downsample is None else self.downsample(x)
 
 
-class MBConv(nn.Module):
+class PatchMerging(nn.Module):
+    """Pointwise, depthwise 3 x 3 and pointwise convolution: (B, dim, H, W) to (B, out_dim, H / s, W / s)."""
+
+    def __init__(self, dim: int, hidden: int, out_dim: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(dim, hidden)
+        self.conv2 = ConvNorm(hidden, hidden, 3, stride, groups=hidden)
+        self.conv3 = ConvNorm(hidden, out_dim)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, dim, H, W) to (B, out_dim, H / stride, W / stride).
+
+        Outside training in strips of rows: the widened maps are by far the largest of the network, and a
+        strip of them stays in the processor's cache.
+        """
+        if self.training:
+            out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+            return out
+        (w1, b1), (w2, b2), (w3, b3) = (conv.fold() for conv in (self.conv1, self.conv2, self.conv3))
+        height, width = x.shape[2:]
+        rows = max(1, _STRIP_ELEMENTS // (len(w1) * width * self.stride)) * self.stride
+        strips = []
+        for start in range(0, height, rows):
+            first, last = max(start - 1, 0), min(start + rows + 1, height)
+            hidden = F.gelu(F.conv2d(x[:, :, first:last], w1, b1))
+            rim = (0, 0, int(start == 0), int(start + rows >= height))
+            hidden = F.conv2d(F.pad(hidden, rim), w2, b2, self.stride, (0, 1), groups=len(w2))
+            strips.append(F.conv2d(F.gelu(hidden), w3, b3))
+        return torch.cat(strips, 2)
+
+
+class MBConv(PatchMerging):
     """Inverted bottleneck (Sandler et al. 2018): widen four times, depthwise 3 x 3, narrow, add."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        hidden = 4 * dim
-        self.conv1 = ConvNorm(dim, hidden)
-        self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
-        self.conv3 = ConvNorm(hidden, dim)
+        super().__init__(dim, 4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, dim, H, W) to the same shape."""
-        hidden = F.gelu(self.conv2(F.gelu(self.conv1(x))))
-        return F.gelu(x + self.conv3(hidden))
-
-
-class PatchMerging(nn.Module):
-    """Changes the width, and the resolution by `stride`."""
-
-    def __init__(self, dim: int, out_dim: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(dim, out_dim)
-        self.conv2 = ConvNorm(out_dim, out_dim, 3, stride, groups=out_dim)
-        self.conv3 = ConvNorm(out_dim, out_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, dim, H, W) to (B, out_dim, H / stride, W / stride)."""
-        out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
-        return out
+        return F.gelu(x + super().forward(x))
 
 
 class TinyViTBlock(nn.Module):
