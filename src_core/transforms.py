@@ -158,13 +158,14 @@ def upscale_logits(
     rows, columns = (
         min(math.ceil(n / step) + 2, full) for n, full in zip(input_hw, low_res.shape[-2:], strict=True)
     )
-    part = low_res[..., :rows, :columns]
+    # one map per batch entry: the kernel for three interleaved channels takes twice as long
+    part = low_res[..., :rows, :columns].flatten(0, 1).unsqueeze(1)
     enlarged = (round(rows * step), round(columns * step))
     part = F.interpolate(part, enlarged, mode="bilinear", align_corners=False)
     part = part[..., : input_hw[0], : input_hw[1]]
-    if input_hw == original_hw:
-        return part
-    return F.interpolate(part, original_hw, mode="bilinear", align_corners=False)
+    if input_hw != original_hw:
+        part = F.interpolate(part, original_hw, mode="bilinear", align_corners=False)
+    return part.reshape(*low_res.shape[:2], *original_hw)
 
 
 def downscale_mask(mask: NDArray[Any], network_size: int, low_res_size: int) -> NDArray[np.float32]:
