@@ -29,7 +29,10 @@ class Prompts:
         (y0, x0, y1, x1) in pixels, half-open: the box covers rows y0 to y1 - 1. None for no box.
     mask
         The dense prompt: a (H, W) bool mask of the plane, or the (h, w) float low-resolution logits of an
-        earlier answer (`Candidates.logits`). None for no mask.
+        earlier answer (`Candidates.logits[k]`). None for no mask.
+    mask_window
+        (y0, x0, y1, x1) in pixels of the plane that the logits in `mask` cover (`Candidates.window`). Needed
+        only on planes larger than one tile.
 
     Raises
     ------
@@ -42,6 +45,7 @@ class Prompts:
     labels: NDArray[np.int64]
     box_yxyx: tuple[float, float, float, float] | None
     mask: NDArray[Any] | None
+    mask_window: tuple[float, float, float, float] | None
 
     def __init__(
         self,
@@ -49,11 +53,13 @@ class Prompts:
         labels: ArrayLike | None = None,
         box_yxyx: Sequence[float] | None = None,
         mask: ArrayLike | None = None,
+        mask_window: Sequence[float] | None = None,
     ) -> None:
         points = _points(points_yx)
         object.__setattr__(self, "points_yx", points)
         object.__setattr__(self, "labels", _labels(labels, len(points)))
-        object.__setattr__(self, "box_yxyx", _box(box_yxyx))
+        object.__setattr__(self, "box_yxyx", _box(box_yxyx, "box_yxyx"))
+        object.__setattr__(self, "mask_window", _box(mask_window, "mask_window"))
         object.__setattr__(self, "mask", _mask(mask))
         if not len(points) and self.box_yxyx is None and self.mask is None:
             raise PromptError("no prompt: give at least one point, a box or a mask")
@@ -100,17 +106,17 @@ def _labels(value: ArrayLike | None, n_points: int) -> NDArray[np.int64]:
     return _readonly(labels.astype(np.int64))
 
 
-def _box(value: Sequence[float] | None) -> tuple[float, float, float, float] | None:
+def _box(value: Sequence[float] | None, name: str) -> tuple[float, float, float, float] | None:
     if value is None:
         return None
     try:
         y0, x0, y1, x1 = (float(v) for v in value)
     except (TypeError, ValueError) as error:
-        raise PromptError(f"box_yxyx must be four numbers (y0, x0, y1, x1), got {value!r}") from error
+        raise PromptError(f"{name} must be four numbers (y0, x0, y1, x1), got {value!r}") from error
     if not np.isfinite((y0, x0, y1, x1)).all():
-        raise PromptError(f"box_yxyx has coordinates that are not finite numbers: {value!r}")
+        raise PromptError(f"{name} has coordinates that are not finite numbers: {value!r}")
     if y1 <= y0 or x1 <= x0:
-        raise PromptError(f"box {_format((y0, x0, y1, x1))} has no area: expected y0 < y1 and x0 < x1")
+        raise PromptError(f"{name} {_format((y0, x0, y1, x1))} has no area: expected y0 < y1 and x0 < x1")
     return (y0, x0, y1, x1)
 
 

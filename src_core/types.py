@@ -27,11 +27,17 @@ class Candidates:
         (K,) float32, the IoU with the true mask that the network predicts for each.
     logits
         (K, h, w) float32 low-resolution logits: the dense prompt of the next question about this object.
+    window
+        (y0, x0, y1, x1) in pixels of the plane that `logits` cover; it may reach beyond the plane.
+    presence
+        Probability, 0 to 1, that the object is on the plane at all; 1 where the network cannot tell.
     """
 
     masks: NDArray[np.bool_]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32]
+    window: tuple[float, float, float, float]
+    presence: float = 1.0
 
     def __len__(self) -> int:
         return len(self.scores)

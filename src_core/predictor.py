@@ -1,0 +1,258 @@
+"""Embed a plane once, then ask about it as often as you like; nothing is remembered between calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_core import frames, tiling
+from src_core.errors import PromptError
+from src_core.model.sam import Decoded, Features, Sam
+from src_core.prompts import Prompts
+from src_core.tiling import Extent, Tile
+from src_core.types import Candidates
+from src_core.volumes import Plane, open_volume
+
+BATCH = 32
+"""Prompts decoded at once: beyond it the decoder is no faster and only needs more memory."""
+
+
+class Embedding:
+    """What the image encoder makes of a plane, tile by tile, each when it is first needed.
+
+    Attributes
+    ----------
+    shape
+        (H, W) of the plane in pixels.
+    tiles
+        The rectangles the plane is seen through; the first shows all of it.
+    """
+
+    def __init__(self, picture: NDArray[np.uint8], tiles: tuple[Tile, ...]) -> None:
+        self.shape: tuple[int, int] = (picture.shape[0], picture.shape[1])
+        self.tiles = tiles
+        self._picture = picture
+        self._features: dict[int, Features] = {}
+        self._lock = threading.Lock()
+
+    def features(self, index: int, model: Sam) -> Features:
+        """Return the features of tile `index`, encoding it if nobody has asked before."""
+        with self._lock:
+            if index not in self._features:
+                self._features[index] = frames.encode(model, self._picture, self.tiles[index])
+            return self._features[index]
+
+
+class Predictor:
+    """A network ready to answer prompts.
+
+    Parameters
+    ----------
+    model
+        The network, in eval mode.
+    name
+        What to call it, for example "nano".
+    """
+
+    def __init__(self, model: Sam, name: str = "") -> None:
+        self.model = model.eval()
+        self.name = name
+
+    @classmethod
+    def load(cls, name_or_path: str | Path = "nano", device: str = "auto") -> Predictor:
+        """Load a model of the zoo or a checkpoint; see `src_core.zoo.load`.
+
+        Raises
+        ------
+        CheckpointError
+            The weights are missing, damaged or of an unknown network, or the device is not there.
+        """
+        from src_core import zoo
+
+        return cls(zoo.load(name_or_path, device), str(name_or_path))
+
+    def embed(self, plane: Plane | NDArray[Any], *, lazily: bool = False) -> Embedding:
+        """Run the image encoder on a plane (paper, section 3, "Image encoder").
+
+        Parameters
+        ----------
+        plane
+            From `Volume.plane`, or a (H, W) or (H, W, 3) image.
+        lazily
+            Encode nothing yet: the first prompt then waits for the tile it needs. A plane larger than one
+            tile is always encoded lazily beyond its overview.
+
+        Raises
+        ------
+        VolumeError
+            The image cannot be read as one plane.
+        """
+        if not isinstance(plane, Plane):
+            plane = open_volume(plane).plane()
+        picture = plane.rgb8()
+        shape = (picture.shape[0], picture.shape[1])
+        embedding = Embedding(picture, self._tiles(shape))
+        if not lazily:
+            embedding.features(0, self.model)
+        return embedding
+
+    def predict(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None) -> Candidates:
+        """Answer one object's prompts.
+
+        Parameters
+        ----------
+        embedding
+            Of the plane the prompts are on.
+        prompts
+            Points, box and mask in pixels of that plane.
+        multimask
+            True for three candidates, False for one; by default three where one click alone is ambiguous.
+
+        Raises
+        ------
+        PromptError
+            A prompt lies outside the plane or does not fit it.
+        """
+        return self.predict_many(embedding, [prompts], multimask=multimask)[0]
+
+    def predict_many(
+        self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None
+    ) -> list[Candidates]:
+        """Answer the prompts of many objects on one plane, batched; one `Candidates` per object, in order."""
+        answers: list[Candidates | None] = [None] * len(prompts)
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            prompt.check_inside(embedding.shape)
+            tile = tiling.best_tile(embedding.tiles, _extent(prompt, embedding))
+            many = _is_ambiguous(prompt) if multimask is None else multimask
+            kind = (tile, many, len(prompt.points_yx), prompt.box_yxyx is None, prompt.mask is None)
+            groups.setdefault(kind, []).append(i)
+        for (tile, many, *_), members in groups.items():
+            for start in range(0, len(members), BATCH):
+                part = members[start : start + BATCH]
+                found = self._decode(embedding, tile, [prompts[i] for i in part], many)
+                for i, candidates in zip(part, found, strict=True):
+                    answers[i] = candidates
+        return [a for a in answers if a is not None]
+
+    def mask_of(
+        self, logits: NDArray[np.float32], window: Extent, shape: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        """Return the (H, W) bool mask of low-resolution logits (h, w) over a window, as `predict` makes it."""
+        tiles = self._tiles(shape)
+        tile = next((t for t in tiles if frames.window(self.model, t) == window), None)
+        if tile is None:
+            raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
+        part = frames.upscale(self.model, torch.from_numpy(logits)[None, None], tile)[0, 0]
+        mask = np.zeros(shape, np.bool_)
+        mask[tile.y0 : tile.y1, tile.x0 : tile.x1] = (part > self.model.mask_threshold).numpy()
+        return mask
+
+    def _tiles(self, shape: tuple[int, int]) -> tuple[Tile, ...]:
+        size = self.model.image_size
+        return tiling.native(shape, size) if self.model.native_tiles else (tiling.whole(shape, size),)
+
+    def _decode(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
+        tile = embedding.tiles[index]
+        found = self._ask(embedding, index, prompts, many)
+        for i, candidates in enumerate(found):
+            extent = _bounds(candidates.masks[0])
+            # An object that the tile cuts is answered from the overview, where it is whole.
+            if index and extent is not None and tiling.cuts(tile, extent, embedding.tiles[0]):
+                found[i] = self._ask(embedding, 0, [prompts[i]], many)[0]
+        return found
+
+    def _ask(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
+        tile = embedding.tiles[index]
+        features = embedding.features(index, self.model)
+        low_res = frames.low_res_shape(self.model, tile)
+        with torch.inference_mode():
+            decoded = self.model.decode(
+                features,
+                points=frames.points(prompts, tile, self.model.device),
+                boxes=frames.boxes(prompts, tile, self.model.device),
+                masks=self._masks(prompts, embedding, tile, low_res),
+                multimask_output=many,
+            )
+            return self._candidates(decoded, tile, embedding.shape)
+
+    def _masks(
+        self, prompts: list[Prompts], embedding: Embedding, tile: Tile, low_res: tuple[int, int]
+    ) -> Tensor | None:
+        if prompts[0].mask is None:
+            return None
+        window = frames.window(self.model, tile)
+        dense = []
+        for prompt in prompts:
+            mask = prompt.mask
+            if mask is None:
+                raise PromptError("prompts with and without a mask cannot share a batch")
+            if mask.dtype == np.bool_:
+                dense.append(frames.mask_to_logits(mask, tile, window, low_res))
+                continue
+            own = prompt.mask_window
+            if own is None:
+                if len(embedding.tiles) > 1 or mask.shape != low_res:
+                    raise PromptError(
+                        f"logits of shape {mask.shape} given as mask, but {low_res} over one window expected: "
+                        "pass Candidates.logits[k] with mask_window=Candidates.window, or a bool mask of the plane"
+                    )
+                own = window
+            dense.append(frames.resample_logits(mask, own, window, low_res))
+        return torch.from_numpy(np.stack(dense)).unsqueeze(1).to(self.model.device)
+
+    def _candidates(self, decoded: Decoded, tile: Tile, shape: tuple[int, int]) -> list[Candidates]:
+        order = decoded.iou.argsort(dim=1, descending=True)
+        iou = decoded.iou.gather(1, order).float().cpu().numpy()
+        logits = torch.take_along_dim(decoded.logits, order[..., None, None], 1).float()
+        presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
+        window = frames.window(self.model, tile)
+        threshold = self.model.mask_threshold
+        found = []
+        for i in range(len(iou)):
+            masks = np.zeros((iou.shape[1], *shape), np.bool_)
+            part = frames.upscale(self.model, logits[i : i + 1], tile)[0] > threshold
+            masks[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = part.cpu().numpy()
+            there = 1.0 if presence is None else float(presence[i])
+            found.append(Candidates(masks, iou[i], logits[i].cpu().numpy(), window, there))
+        return found
+
+
+def _is_ambiguous(prompt: Prompts) -> bool:
+    return len(prompt.points_yx) == 1 and prompt.box_yxyx is None and prompt.mask is None
+
+
+def _extent(prompt: Prompts, embedding: Embedding) -> Extent:
+    """Return the rectangle of the plane that a prompt speaks about."""
+    boxes: list[Extent] = []
+    if prompt.box_yxyx is not None:
+        boxes.append(prompt.box_yxyx)
+    inside = prompt.points_yx[prompt.labels == 1] if (prompt.labels == 1).any() else prompt.points_yx
+    if len(inside):
+        (y0, x0), (y1, x1) = inside.min(0), inside.max(0)
+        boxes.append((float(y0), float(x0), float(y1) + 1, float(x1) + 1))
+    if prompt.mask is not None:
+        bounds = _bounds(prompt.mask > 0)
+        if bounds is not None and prompt.mask.dtype != np.bool_:
+            window = prompt.mask_window or (0, 0, *embedding.shape)
+            bounds = frames.to_plane(bounds, prompt.mask.shape, window)
+        if bounds is not None:
+            boxes.append(bounds)
+    if not boxes:
+        return (0, 0, *embedding.shape)
+    low, high = np.array(boxes)[:, :2].min(0), np.array(boxes)[:, 2:].max(0)
+    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _bounds(mask: NDArray[np.bool_]) -> Extent | None:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    return (float(rows[0]), float(columns[0]), float(rows[-1] + 1), float(columns[-1] + 1))

@@ -1,0 +1,208 @@
+"""Synthetic microscopy in 3D with the true instances, one seed a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_core.synthetic import optics
+from src_core.synthetic.fields import FloatArray, Packing, grid_px, pack, smooth_noise, tubes, warped
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """A volume and its instances.
+
+    Attributes
+    ----------
+    image
+        (z, y, x) uint8, or (z, y, x, 3) for colour.
+    labels
+        (z, y, x) uint16, 0 is background.
+    family
+        What it imitates, one of `FAMILIES`.
+    z_step_px
+        Distance between slices in pixels of the plane.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint16]
+    family: str
+    z_step_px: float
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What a family draws from: the random source, the geometry and its scale."""
+
+    rng: np.random.Generator
+    shape: tuple[int, int, int]
+    radius_px: float
+    z_step_px: float
+    positions: FloatArray
+
+    def noise(self, size_px: float) -> FloatArray:
+        return smooth_noise(self.rng, self.shape, (size_px / self.z_step_px, size_px, size_px))
+
+    def texture(self) -> FloatArray:
+        fine, coarse = self.noise(max(2.0, self.radius_px * 0.15)), self.noise(max(3.0, self.radius_px * 0.5))
+        return np.asarray(0.5 * fine + 0.5 * coarse, np.float32)
+
+    def packed(self, spacing: float, strength: float) -> Packing:
+        bent = warped(self.rng, self.positions, 1.6 * self.radius_px, strength, self.z_step_px)
+        return pack(self.rng, bent, self.radius_px, spacing)
+
+
+Drawing = tuple[FloatArray, NDArray[np.bool_], Packing]
+"""A clean picture of about unit range, which voxels belong to objects, and the geometry."""
+
+
+def _per_object(rng: np.random.Generator, packing: Packing, sigma: float) -> FloatArray:
+    return np.asarray(np.exp(rng.normal(0, sigma, packing.n_objects))[packing.owner], np.float32)
+
+
+def _nuclei(scene: _Scene) -> Drawing:
+    rng = scene.rng
+    packing = scene.packed(rng.uniform(1.5, 3.2), rng.uniform(0.03, 0.16))
+    dropped = rng.random(packing.n_objects) < rng.uniform(0, 0.5)
+    inside = (packing.reach < 1) & ~dropped[packing.owner]
+    if rng.random() < 0.7:
+        inside &= packing.gap > rng.uniform(0, 2.5)
+    bright = _per_object(rng, packing, rng.uniform(0.05, 0.5)) * (1 + rng.uniform(0, 0.35) * scene.texture())
+    if rng.random() < 0.3:  # rim or core brighter
+        bright = bright * (1 + rng.uniform(-0.5, 0.8) * np.clip(packing.reach, 0, 1) ** 3)
+    if rng.random() < 0.4:  # nucleoli
+        bright = bright * np.where(scene.noise(max(3.0, scene.radius_px * 0.45)) > 1.5, rng.uniform(0.3, 1.5), 1.0)
+    background = rng.uniform(0, 0.3) * (1 + 0.5 * scene.noise(3 * scene.radius_px))
+    return np.asarray(np.where(inside, bright, background), np.float32), inside, packing
+
+
+def _membranes(scene: _Scene) -> Drawing:
+    rng = scene.rng
+    packing = scene.packed(rng.uniform(1.2, 1.8), rng.uniform(0.05, 0.25))
+    width = rng.uniform(1.0, 2.5) + 0.06 * scene.radius_px
+    outside = rng.random(packing.n_objects) < rng.uniform(0, 0.25)
+    inside = ~outside[packing.owner] & (packing.gap > rng.uniform(0, 1) * width)
+    line = np.exp(-((packing.gap / width) ** 2)) * np.clip(1 + rng.uniform(0, 0.5) * scene.noise(2 * scene.radius_px), 0.05, 3)
+    line = line * (1 - 0.7 * outside[packing.owner] * (packing.gap > width))
+    fill = rng.uniform(0, 0.35) * _per_object(rng, packing, 0.4) * (1 + 0.3 * scene.texture())
+    picture = line + np.where(outside[packing.owner], 0.3 * fill, fill)
+    if rng.random() < 0.3:  # stained nuclei inside the cells, not what is labelled
+        picture = picture + rng.uniform(0.2, 0.8) * (packing.reach < rng.uniform(0.3, 0.6))
+    return np.asarray(picture, np.float32), inside, packing
+
+
+def _electron(scene: _Scene) -> Drawing:
+    """Cells between dark membranes with organelles, or the organelles themselves."""
+    rng = scene.rng
+    packing = scene.packed(rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.4))
+    width = rng.uniform(1.5, 3) + 0.03 * scene.radius_px
+    picture = 0.75 + 0.06 * _per_object(rng, packing, 0.8) + 0.04 * scene.texture()
+    organelle = _Scene(rng, scene.shape, scene.radius_px * rng.uniform(0.2, 0.5), scene.z_step_px, scene.positions)
+    small = organelle.packed(rng.uniform(2.0, 3.5), rng.uniform(0.1, 0.3))
+    kept = rng.random(small.n_objects) < rng.uniform(0.2, 0.8)
+    body = (small.reach < 1) & kept[small.owner] & (packing.gap > 2 * width)
+    stripes = np.sin(small.reach * rng.uniform(4, 12) + 2 * organelle.noise(2 * organelle.radius_px))
+    rim = (small.reach > 0.8) & body
+    picture = np.where(body, rng.uniform(0.3, 0.6) + 0.08 * stripes, picture)
+    picture = np.where(rim, 0.2, picture)
+    picture = picture * (1 - 0.85 * np.exp(-((packing.gap / width) ** 2)))
+    speckle = scene.noise(2.0) * rng.uniform(0.02, 0.1)
+    picture = np.asarray(np.clip(picture + speckle, 0, None), np.float32)
+    if rng.random() < 0.35 and organelle.radius_px > 5:
+        return picture, body, small
+    return picture, packing.gap > rng.uniform(0.2, 0.8) * width, packing
+
+
+def _tubes(scene: _Scene) -> Drawing:
+    rng = scene.rng
+    radius = scene.radius_px * 0.5
+    bent = warped(rng, scene.positions, 4 * radius, 0.15, scene.z_step_px)
+    packing = tubes(rng, bent, radius, int(rng.integers(4, 16)))
+    inside = packing.reach < 1
+    profile = 1.0 if rng.random() < 0.5 else np.clip(packing.reach, 0, 1) ** 2 + 0.2
+    bright = profile * _per_object(rng, packing, 0.3) * (1 + 0.25 * scene.texture())
+    background = rng.uniform(0, 0.4) * (1 + 0.4 * scene.noise(2 * scene.radius_px))
+    return np.asarray(np.where(inside, bright, background), np.float32), inside, packing
+
+
+def _phase(scene: _Scene) -> Drawing:
+    """Transmitted light: cells hardly darker than the background, with a halo."""
+    rng = scene.rng
+    _, inside, packing = _nuclei(scene)
+    shape = inside.astype(np.float32)
+    width = max(1.0, 0.1 * scene.radius_px)
+    halo = optics.blur(shape, 2.5 * width, 0.3) - optics.blur(shape, 0.7 * width, 0.2)
+    body = shape * (rng.uniform(-0.15, 0.1) + rng.uniform(0.03, 0.15) * scene.texture())
+    picture = 0.6 + rng.uniform(0.6, 1.4) * halo + body + 0.03 * scene.noise(3 * scene.radius_px)
+    return np.asarray(np.clip(picture, 0, None), np.float32), inside, packing
+
+
+FAMILIES: dict[str, Callable[[_Scene], Drawing]] = {
+    "nuclei": _nuclei,
+    "membranes": _membranes,
+    "electron": _electron,
+    "tubes": _tubes,
+    "phase": _phase,
+}
+_WEIGHTS = (0.36, 0.24, 0.2, 0.1, 0.1)
+
+
+def make_stack(
+    seed: int, shape: tuple[int, int, int] = (10, 256, 256), family: str | None = None, radius_px: float | None = None
+) -> Stack:
+    """Draw one synthetic stack.
+
+    Parameters
+    ----------
+    seed
+        The same seed gives the same stack.
+    shape
+        (slices, side, side).
+    family
+        One of `FAMILIES`; drawn at random by default.
+    radius_px
+        Typical radius of an object in pixels; drawn at random by default.
+    """
+    rng = np.random.default_rng((seed, 20261124))
+    name = family or str(rng.choice(list(FAMILIES), p=_WEIGHTS))
+    radius = radius_px or float(np.exp(rng.uniform(np.log(7), np.log(60))))
+    slices_per_object = rng.uniform(4, 18)
+    z_step_px = float(np.clip(2 * radius / slices_per_object, 0.5, 60))
+    scene = _Scene(rng, shape, radius, z_step_px, grid_px(shape, z_step_px))
+    picture, inside, packing = FAMILIES[name](scene)
+    labels = np.where(inside, packing.owner + 1, 0).astype(np.uint16)
+    image = _acquire(scene, name, picture)
+    if name == "electron" or rng.random() < 0.1:
+        image, labels = optics.sections(rng, image, labels)
+    if name in ("nuclei", "membranes", "tubes") and rng.random() < 0.12:
+        image = image.max() - image
+    grey = optics.to_uint8(rng, image)
+    if name in ("nuclei", "membranes", "phase") and rng.random() < 0.2:
+        return Stack(_colour(rng, grey), labels, name, z_step_px)
+    return Stack(grey, labels, name, z_step_px)
+
+
+def _acquire(scene: _Scene, family: str, picture: FloatArray) -> FloatArray:
+    """Optics at the native resolution, then back to the size the network sees."""
+    rng, side = scene.rng, scene.shape[1]
+    # Small images are enlarged before they reach the network: it must know how that looks.
+    native = side if rng.random() < 0.5 else int(side / rng.uniform(1.2, max(1.3, min(4.5, scene.radius_px / 4))))
+    image = optics.resample(picture, native)
+    sharp = family == "electron"
+    sigma = rng.uniform(0.0, 0.9) if sharp else rng.uniform(0.3, 1.2) + 0.05 * scene.radius_px * native / side
+    z_blur_px = 0.0 if sharp else rng.uniform(0.3, 3.0) * sigma * side / native
+    image = optics.blur(image, sigma, z_blur_px / scene.z_step_px)
+    image = optics.camera(rng, optics.shading(rng, image))
+    return optics.resample(image, side)
+
+
+def _colour(rng: np.random.Generator, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Map grey to a line between two random colours, as absorption stains do."""
+    paper = np.array([235, 225, 235]) + rng.normal(0, 14, 3)
+    ink = np.clip(np.array([95, 60, 140]) + rng.normal(0, 45, 3), 0, 255)
+    amount = (grey / 255.0)[..., None]
+    return np.asarray(np.clip(paper + (ink - paper) * amount, 0, 255), np.uint8)

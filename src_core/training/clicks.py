@@ -1,0 +1,65 @@
+"""Simulated prompts for training (paper, appendix A, "Interactive training"), on low-resolution masks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+Mask = NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+
+
+def first_click(rng: np.random.Generator, mask: Mask) -> tuple[float, float]:
+    """Return (x, y) inside `mask`: its innermost pixel or any, half of the time each."""
+    return _pick(rng, mask)
+
+
+def correction(rng: np.random.Generator, truth: Mask, guess: Mask) -> tuple[float, float, int]:
+    """Return (x, y, label) of a click on the largest error region; label -1 where the guess has no error."""
+    best: tuple[int, Mask, int] | None = None
+    for label, error in ((1, truth & ~guess), (0, guess & ~truth)):
+        regions, n = ndi.label(error)
+        if n:
+            areas = np.bincount(regions.ravel())
+            areas[0] = 0
+            largest = int(areas.argmax())
+            if best is None or areas[largest] > best[0]:
+                best = (int(areas[largest]), regions == largest, label)
+    if best is None:
+        return 0.0, 0.0, -1
+    return *_pick(rng, best[1]), best[2]
+
+
+def noisy_box(rng: np.random.Generator, mask: Mask) -> Box:
+    """Return the (x0, y0, x1, y1) box around `mask`, half of the time with 10 % noise on each side."""
+    ys, xs = np.nonzero(mask)
+    box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float64)
+    if rng.random() < 0.5:
+        sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+        box = box + np.clip(rng.normal(0, 0.1, 4) * sides, -10, 10)
+    x0, y0, x1, y1 = box
+    return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
+
+
+def neighbour_mask(rng: np.random.Generator, mask: Mask) -> Mask:
+    """Return what the mask of a neighbouring slice could look like: shifted, bent, grown or shrunk."""
+    height, width = mask.shape
+    size = np.sqrt(max(np.count_nonzero(mask), 1))
+    bend = ndi.zoom(rng.normal(0, 0.06 * size, (2, 4, 4)), (1, height / 4, width / 4), order=1)
+    shift = rng.normal(0, 0.06 * size, (2, 1, 1))
+    scale = np.exp(rng.normal(0, 0.12))
+    centre = np.array(ndi.center_of_mass(mask)).reshape(2, 1, 1) if mask.any() else np.zeros((2, 1, 1))
+    where = (np.indices(mask.shape) - centre) * scale + centre + bend + shift
+    return np.asarray(ndi.map_coordinates(mask.astype(np.float32), where, order=1) > 0.5)
+
+
+def _pick(rng: np.random.Generator, region: Mask) -> tuple[float, float]:
+    if rng.random() < 0.6:
+        distance = ndi.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(int(distance.argmax()), region.shape)
+    else:
+        ys, xs = np.nonzero(region)
+        k = int(rng.integers(len(ys)))
+        y, x = ys[k], xs[k]
+    return float(x), float(y)

@@ -1,0 +1,135 @@
+"""Training samples: crops with instances, from synthetic stacks and from a folder of labelled images.
+
+Everything is drawn from (seed, step), so a resumed run sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import resize
+
+from src_core.synthetic import make_stack
+
+MIN_AREA_PX = 50
+STACK_SHAPE = (10, 256, 256)
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """Images (n, S, S, 3) uint8 and labels (n, S, S) int32: one crop, or the same crop of n slices."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+
+
+class StackSource:
+    """Synthetic stacks, drawn once and kept on disk."""
+
+    def __init__(self, folder: Path, count: int, first_seed: int) -> None:
+        self.folder, self.count, self.first_seed = folder, count, first_seed
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Return image (z, y, x[, 3]) and labels of stack `index`, modulo the number of stacks."""
+        seed = self.first_seed + index % self.count
+        path = self.folder / f"{seed}.npz"
+        if not path.exists():
+            stack = make_stack(seed, STACK_SHAPE)
+            part = path.with_suffix(f".{os.getpid()}.part.npz")
+            np.savez_compressed(part, image=stack.image, labels=stack.labels)
+            part.replace(path)
+        with np.load(path) as arrays:
+            return arrays["image"], arrays["labels"].astype(np.int32)
+
+
+class ImageSource:
+    """Labelled 2-D images: `.npz` files with `image` (H, W[, 3]) and `labels` (H, W)."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.pairs = []
+        for file in files:
+            with np.load(file) as arrays:
+                self.pairs.append((stretch(arrays["image"]), arrays["labels"].astype(np.int32)))
+
+    def get(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Return image (H, W[, 3]) uint8 and labels."""
+        return self.pairs[index % len(self.pairs)]
+
+
+def stretch(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Map an image to uint8 between its extreme percentiles; colour stays as it is."""
+    if image.ndim == 3 and image.dtype == np.uint8:
+        return image[..., :3]
+    low, high = np.percentile(image, (0.5, 99.8))
+    scaled = np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
+    return np.asarray(np.rint(255 * scaled), np.uint8)
+
+
+def image_crop(rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.int32], side: int) -> Crop | None:
+    """Cut a random square out of a plane and enlarge or shrink it to `side`; None where it shows no object."""
+    height, width = labels.shape
+    zoom = float(np.exp(rng.uniform(np.log(0.7), np.log(4.0))))
+    span = int(np.clip(side / zoom, 24, min(height, width)))
+    for _ in range(4):
+        y, x = (int(rng.integers(0, n - span + 1)) for n in (height, width))
+        part = labels[y : y + span, x : x + span]
+        if np.count_nonzero(part) > 0:
+            return _augmented(rng, image[None, y : y + span, x : x + span], part[None], side)
+    return None
+
+
+def stack_crop(
+    rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.int32], side: int, frames: int
+) -> Crop:
+    """Take `frames` slices a constant step apart, in either direction, with one augmentation for all."""
+    step = int(rng.choice([1, 1, 1, 2])) if len(image) > 2 * (frames - 1) else 1
+    reach = step * (frames - 1)
+    first = int(rng.integers(0, len(image) - reach))
+    order = first + step * np.arange(frames)
+    if rng.random() < 0.5:
+        order = order[::-1]
+    image, labels = image[order], labels[order]
+    if rng.random() < 0.4:
+        span = int(labels.shape[1] / rng.uniform(1.0, 2.0))
+        y, x = (int(rng.integers(0, labels.shape[1] - span + 1)) for _ in range(2))
+        image, labels = image[:, y : y + span, x : x + span], labels[:, y : y + span, x : x + span]
+    return _augmented(rng, image, labels, side)
+
+
+def _augmented(rng: np.random.Generator, images: NDArray[np.uint8], labels: NDArray[np.int32], side: int) -> Crop:
+    turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    images, labels = np.rot90(images, turns, (1, 2)), np.rot90(labels, turns, (1, 2))
+    if flip:
+        images, labels = images[:, ::-1], labels[:, ::-1]
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=-1)
+    if labels.shape[1:] != (side, side):
+        images = np.stack([_resized(i, side) for i in images])
+        labels = np.stack(
+            [resize(m, (side, side), order=0, preserve_range=True, anti_aliasing=False) for m in labels]
+        ).astype(np.int32)
+    return Crop(_intensity(rng, images), np.ascontiguousarray(labels))
+
+
+def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    out = resize(image, (side, side), order=1, preserve_range=True, anti_aliasing=side < image.shape[0])
+    return np.asarray(np.rint(out), np.uint8)
+
+
+def _intensity(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    out = images.astype(np.float32) / 255
+    if rng.random() < 0.12:
+        out = 1 - out
+    out = out ** np.exp(rng.normal(0, 0.3))
+    out = (out - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5 + rng.normal(0, 0.08)
+    if rng.random() < 0.3:
+        out = out + rng.normal(0, rng.uniform(0.01, 0.08), out.shape[:-1])[..., None]
+    if rng.random() < 0.2:
+        out = out * rng.uniform(0.75, 1.15, 3)
+    return np.asarray(np.rint(255 * np.clip(out, 0, 1)), np.uint8)

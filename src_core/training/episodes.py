@@ -1,0 +1,136 @@
+"""What happens to a sample in one step: rounds of prompts on planes, and masks handed from slice to slice."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_core.model.nano import STRIDE_PX, Nano
+from src_core.model.sam import Features
+from src_core.training import clicks
+from src_core.training.losses import mask_iou, prompt_loss
+from src_core.training.samples import LOW_RES, Sample
+
+BOOL_LOGIT = 6.0
+"""What a bool mask becomes as a dense prompt: plus inside, minus outside."""
+KINDS = ("click", "box", "click+box", "mask")
+KIND_WEIGHTS = (0.5, 0.2, 0.1, 0.2)
+
+
+class Asked:
+    """The prompts given so far for a batch of objects, growing round by round."""
+
+    def __init__(self, batch: int, origin_px: tuple[int, int]) -> None:
+        self.origin = np.array([origin_px[1], origin_px[0]], np.float32)
+        self.points = np.zeros((batch, 0, 2), np.float32)
+        self.labels = np.zeros((batch, 0), np.int64)
+        self.boxes: NDArray[np.float32] | None = None
+        self.masks: Tensor | None = None
+
+    def add_points(self, rng: np.random.Generator, points: list[tuple[float, float, int]]) -> None:
+        """Append one (x, y, label) in low-resolution pixels per object."""
+        array = np.array(points, np.float32).reshape(-1, 1, 3)
+        where = array[..., :2] * LOW_RES + rng.integers(0, LOW_RES, array[..., :2].shape) + self.origin
+        self.points = np.concatenate([self.points, where.astype(np.float32)], 1)
+        self.labels = np.concatenate([self.labels, array[..., 2].astype(np.int64)], 1)
+
+    def set_boxes(self, boxes: list[clicks.Box]) -> None:
+        """Set one (x0, y0, x1, y1) in low-resolution pixels per object."""
+        self.boxes = (np.array(boxes, np.float32) * LOW_RES + np.tile(self.origin, 2)).astype(np.float32)
+
+    def decode(self, model: Nano, features: Features, grid_offset: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Ask the network; see `Nano.decode_all`."""
+        points = None
+        if self.points.shape[1]:
+            points = (torch.from_numpy(self.points), torch.from_numpy(self.labels))
+        boxes = None if self.boxes is None else torch.from_numpy(self.boxes)
+        return model.decode_all(features, points, boxes, self.masks, grid_offset)
+
+
+def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Tensor:
+    """Return the loss of one step."""
+    rounds = int(rng.integers(2, 4))
+    images = torch.from_numpy(sample.images).permute(0, 3, 1, 2).float()
+    features = model.encode(model.normalise(images))
+    free = model.prompt_encoder.image_embedding_size[0] - features[0].shape[-1]
+    offset = (int(rng.integers(free + 1)), int(rng.integers(free + 1)))
+    n_crops = len(sample.image_masks)
+    single = tuple(f[:n_crops] for f in features)
+    slices = tuple(f[n_crops:] for f in features)
+    on_planes = _correct(model, single, sample.image_masks.reshape(-1, *sample.image_masks.shape[2:]), offset, rng, rounds)
+    through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
+    return on_planes + through_stack
+
+
+def _correct(
+    model: Nano, features: Features, truths: NDArray[np.bool_], offset: tuple[int, int], rng: np.random.Generator, rounds: int
+) -> Tensor:
+    """Prompt, then click on the largest error of the answer, `rounds` times in all."""
+    kind = str(rng.choice(KINDS, p=KIND_WEIGHTS))
+    asked = Asked(len(truths), (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
+    if "box" in kind:
+        asked.set_boxes([clicks.noisy_box(rng, t) for t in truths])
+    if "click" in kind:
+        asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in truths])
+    if kind == "mask":
+        asked.masks = as_logits(np.stack([clicks.neighbour_mask(rng, t) for t in truths]))
+    target = torch.from_numpy(truths).float()
+    total = torch.zeros(())
+    for k in range(rounds):
+        logits, iou, presence = asked.decode(model, features, offset)
+        total = total + prompt_loss(logits, iou, presence, target, ambiguous=k == 0 and kind == "click")
+        if k + 1 < rounds:
+            best = _best(logits, iou)
+            guesses = best[:, 0].numpy() > 0
+            asked.add_points(rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)])
+            asked.masks = best
+    return total / rounds
+
+
+def _propagate(
+    model: Nano, features: Features, truths: NDArray[np.bool_], offset: tuple[int, int], rng: np.random.Generator
+) -> Tensor:
+    """Prompt on the first slice, then hand each slice's own logits to the next, past the object's end."""
+    asked = Asked(truths.shape[1], (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
+    by_box = rng.random() < 0.3
+    if by_box:
+        asked.set_boxes([clicks.noisy_box(rng, t) for t in truths[0]])
+    else:
+        asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in truths[0]])
+    target = torch.from_numpy(truths).float()
+    logits, iou, presence = asked.decode(model, _slice(features, 0), offset)
+    total = prompt_loss(logits, iou, presence, target[0], ambiguous=not by_box)
+
+    exact = as_logits(np.stack([clicks.neighbour_mask(rng, t) if rng.random() < 0.3 else t for t in truths[0]]))
+    own = _best(logits, iou)
+    usable = (mask_iou(own, target[0])[:, 0] > 0.6) & torch.from_numpy(rng.random(len(own)) < 0.5)
+    previous = torch.where(usable[:, None, None, None], own, exact)
+    for t in range(1, len(truths)):
+        alive = torch.from_numpy(truths[t - 1].any((1, 2)))
+        if not alive.any():
+            break
+        step = Asked(int(alive.sum()), (0, 0))
+        step.masks = previous[alive]
+        logits, iou, presence = step.decode(model, _slice(features, t), offset)
+        total = total + prompt_loss(logits, iou, presence, target[t][alive], ambiguous=False)
+        previous = previous.clone()
+        previous[alive] = logits[:, :1].detach()
+    return total / len(truths)
+
+
+def as_logits(masks: NDArray[np.bool_]) -> Tensor:
+    """Turn bool masks (B, H, W) into dense prompts (B, 1, H, W)."""
+    return (torch.from_numpy(masks).float().unsqueeze(1) * 2 - 1) * BOOL_LOGIT
+
+
+def _slice(features: Features, t: int) -> Features:
+    return tuple(f[t : t + 1] for f in features)
+
+
+def _best(logits: Tensor, iou: Tensor) -> Tensor:
+    """Return the (B, 1, H, W) logits that the network itself rates highest, without gradient."""
+    index = iou.detach().argmax(1)
+    return logits.detach()[torch.arange(len(logits)), index].unsqueeze(1)
+

@@ -1,0 +1,167 @@
+"""The training loop: AdamW, cosine schedule, EMA; every checkpoint can be resumed to the same result."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader, Subset
+
+from src_core.errors import CheckpointError
+from src_core.model.nano import Nano, build_nano
+from src_core.training import episodes
+from src_core.training.data import ImageSource, StackSource
+from src_core.training.samples import Samples
+from src_core.types import Cancelled
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the weights.
+
+    Attributes
+    ----------
+    out
+        Folder for checkpoints, the log and the drawn stacks.
+    images
+        Folder of labelled `.npz` images, or None to train on synthetic stacks alone.
+    excluded
+        Names of files in `images` that must not be seen: the test split.
+    steps, learning_rate, weight_decay, warmup, ema
+        The schedule.
+    n_stacks
+        How many synthetic stacks are drawn.
+    seed
+        Decides initial weights, data and prompts.
+    """
+
+    out: Path
+    images: Path | None = None
+    excluded: tuple[str, ...] = ()
+    steps: int = 3600
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 200
+    ema: float = 0.998
+    n_stacks: int = 700
+    seed: int = 0
+    checkpoint_every: int = 100
+    samples: dict[str, int] = field(default_factory=dict)
+
+
+def train(
+    config: TrainConfig,
+    progress: Callable[[int, int, float], None] | None = None,
+    cancelled: Cancelled | None = None,
+) -> Path:
+    """Train nano, or continue a run found in `config.out`; return the path of the EMA weights.
+
+    `progress` is called as (step, steps, loss).
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    model = build_nano().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = {k: v.clone() for k, v in model.state_dict().items()}
+    optimiser = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
+    state_file = config.out / "state.pt"
+    first = _resume(state_file, config, model, average, optimiser)
+
+    samples = Samples(
+        StackSource(config.out / "stacks", config.n_stacks, first_seed=1_000_000 * (config.seed + 1)),
+        ImageSource(training_files(config)) if config.images else None,
+        seed=config.seed,
+        steps=config.steps,
+        **config.samples,
+    )
+    loader = DataLoader(
+        Subset(samples, range(first, config.steps)), batch_size=None, num_workers=1, prefetch_factor=6, shuffle=False
+    )
+    started = time.monotonic()
+    for step, sample in enumerate(loader, start=first):
+        if cancelled is not None and cancelled():
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, step)
+        model.train()
+        loss = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        _update(average, model, min(config.ema, (1 + step) / (10 + step)))
+        record = {"step": step, "loss": round(loss.item(), 4), "norm": round(float(norm), 3)}
+        with (config.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
+        if progress is not None:
+            progress(step + 1, config.steps, loss.item())
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            _save(state_file, config, step + 1, model, average, optimiser)
+    return config.out / "nano.safetensors"
+
+
+def training_files(config: TrainConfig) -> list[Path]:
+    """Return the images of `config` that may be trained on, sorted by name."""
+    if config.images is None:
+        return []
+    files = sorted(f for f in config.images.glob("*.npz") if f.name not in set(config.excluded))
+    if not files:
+        raise CheckpointError(f"no .npz images to train on in {config.images}")
+    return files
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _groups(model: Nano, weight_decay: float) -> list[dict[str, Any]]:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _update(average: dict[str, torch.Tensor], model: Nano, decay: float) -> None:
+    for name, value in model.state_dict().items():
+        if value.dtype.is_floating_point:
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+def _save(
+    path: Path, config: TrainConfig, step: int, model: Nano, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
+) -> None:
+    state = {"step": step, "model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
+    part = path.with_suffix(".part")
+    torch.save({**state, "config": json.dumps(asdict(config), default=str)}, part)
+    part.replace(path)
+    half = {k: v.half().contiguous() if v.dtype.is_floating_point else v for k, v in average.items()}
+    weights = config.out / "nano.safetensors"
+    save_file(half, weights.with_suffix(".part"))
+    weights.with_suffix(".part").replace(weights)
+
+
+def _resume(
+    path: Path, config: TrainConfig, model: Nano, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
+) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if json.loads(state["config"]) != json.loads(json.dumps(asdict(config), default=str)):
+        raise CheckpointError(f"{path} belongs to a run with other settings; choose another folder or remove it")
+    model.load_state_dict(state["model"])
+    average.update(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])

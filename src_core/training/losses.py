@@ -1,0 +1,52 @@
+"""Losses (paper, appendix A, "Losses"): focal and Dice on masks, squared error on the predicted IoU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FOCAL_WEIGHT = 20.0
+PRESENCE_WEIGHT = 0.2
+
+
+def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return focal + Dice loss (B, M) of logits (B, M, H, W) against a mask (B, H, W) of 0 and 1."""
+    truth = target.unsqueeze(1).expand_as(logits)
+    probability = logits.sigmoid()
+    cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    miss = probability + truth - 2 * probability * truth  # 1 - p of the true class
+    focal = (cross * miss * miss).mean((-2, -1))
+    overlap = (probability * truth).sum((-2, -1))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + truth.sum((-2, -1)) + 1)
+    return FOCAL_WEIGHT * focal + dice
+
+
+@torch.no_grad()
+def mask_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the IoU (B, M) of thresholded logits with the mask; empty with empty counts as 1."""
+    guess, truth = logits > 0, target.unsqueeze(1) > 0.5
+    overlap = (guess & truth).sum((-2, -1)).float()
+    union = (guess | truth).sum((-2, -1)).float()
+    return torch.where(union > 0, overlap / union.clamp(min=1), torch.ones_like(union))
+
+
+def prompt_loss(logits: Tensor, iou: Tensor, presence: Tensor, target: Tensor, ambiguous: bool) -> Tensor:
+    """Return the mean loss of one round of prompts.
+
+    Parameters
+    ----------
+    logits, iou
+        (B, 4, H, W) and (B, 4): the single mask, then the three candidates.
+    presence
+        (B,) logit that the object is on the plane.
+    target
+        (B, H, W) true masks, possibly empty.
+    ambiguous
+        True after one click: only the best of the three candidates takes the gradient.
+    """
+    losses = mask_loss(logits, target)
+    candidates = losses[:, 1:].min(1).values if ambiguous else losses[:, 1:].mean(1)
+    regression = (iou - mask_iou(logits, target)).square().mean(1)
+    there = F.binary_cross_entropy_with_logits(presence, (target.flatten(1).sum(1) > 0).float(), reduction="none")
+    return (losses[:, 0] + 0.5 * candidates + regression + PRESENCE_WEIGHT * there).mean()

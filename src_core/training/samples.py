@@ -1,0 +1,109 @@
+"""One training step's worth of data, drawn from (seed, step) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from src_core.training.data import MIN_AREA_PX, Crop, ImageSource, StackSource, image_crop, stack_crop
+
+LOW_RES = 2
+"""Side of a low-resolution mask pixel in network pixels."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Crops for one step.
+
+    Attributes
+    ----------
+    images
+        (G + T, S, S, 3) uint8: G single crops, then T slices of one stack.
+    image_masks
+        (G, n, s, s) bool at low resolution: n objects a crop.
+    stack_masks
+        (T, m, s, s) bool: m objects followed through the slices; all are on the first.
+    """
+
+    images: NDArray[np.uint8]
+    image_masks: NDArray[np.bool_]
+    stack_masks: NDArray[np.bool_]
+
+
+class Samples(Dataset[Sample]):
+    """Map from the step's number to its sample."""
+
+    def __init__(
+        self,
+        stacks: StackSource,
+        images: ImageSource | None,
+        *,
+        seed: int,
+        steps: int,
+        side: int = 256,
+        crops: int = 4,
+        objects_per_crop: int = 2,
+        frames: int = 4,
+        objects_per_stack: int = 4,
+    ) -> None:
+        self.stacks, self.images = stacks, images
+        self.seed, self.steps, self.side = seed, steps, side
+        self.crops, self.objects_per_crop = crops, objects_per_crop
+        self.frames, self.objects_per_stack = frames, objects_per_stack
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Sample:
+        torch.set_num_threads(1)
+        rng = np.random.default_rng((self.seed, step))
+        images, masks = [], []
+        while len(images) < self.crops:
+            real = self.images is not None and len(images) % 2 == 1
+            crop = self._image(rng, real)
+            chosen = _choose(rng, crop, self.objects_per_crop) if crop else None
+            if crop and chosen is not None:
+                images.append(crop.images[0])
+                masks.append(low_res_masks(crop.labels[0], chosen))
+        while True:
+            crop = self._stack(rng)
+            chosen = _choose(rng, crop, self.objects_per_stack, ends=True)
+            if chosen is not None:
+                break
+        frames = np.stack([low_res_masks(labels, chosen) for labels in crop.labels])
+        return Sample(np.concatenate([np.stack(images), crop.images]), np.stack(masks), frames)
+
+    def _image(self, rng: np.random.Generator, real: bool) -> Crop | None:
+        if real and self.images is not None:
+            return image_crop(rng, *self.images.get(int(rng.integers(1 << 30))), side=self.side)
+        image, labels = self.stacks.get(int(rng.integers(self.stacks.count)))
+        z = int(rng.integers(len(image)))
+        return image_crop(rng, image[z], labels[z], side=self.side)
+
+    def _stack(self, rng: np.random.Generator) -> Crop:
+        return stack_crop(rng, *self.stacks.get(int(rng.integers(self.stacks.count))), self.side, self.frames)
+
+
+def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False) -> NDArray[np.int64] | None:
+    """Draw object ids on the first plane, in stacks preferring those that end before the last one."""
+    areas = np.bincount(crop.labels[0].ravel())
+    areas[0] = 0
+    ids = np.nonzero((areas >= MIN_AREA_PX) & (areas < 0.8 * crop.labels[0].size))[0]
+    if not len(ids):
+        return None
+    weights = np.ones(len(ids))
+    if ends:
+        weights[~np.isin(ids, crop.labels[-1])] = 3.0
+    return rng.choice(ids, count, replace=len(ids) < count, p=weights / weights.sum())
+
+
+def low_res_masks(labels: NDArray[np.int32], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (n, S / 2, S / 2) bool masks of `ids` in a (S, S) label plane, by majority."""
+    masks = labels[None] == ids[:, None, None]
+    n, height, width = masks.shape
+    blocks = masks.reshape(n, height // LOW_RES, LOW_RES, width // LOW_RES, LOW_RES)
+    return np.asarray(blocks.sum((2, 4)) >= LOW_RES * LOW_RES / 2)
