@@ -139,5 +139,9 @@ def upscale(model: Sam, logits: Tensor, tile: Tile) -> Tensor:
     columns = ((torch.arange(width, device=logits.device) + 0.5) * zoom_x / step) * 2 / logits.shape[-1] - 1
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None].float()
     return F.grid_sample(
-        logits, grid.expand(len(logits), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=False
+        logits,
+        grid.expand(len(logits), -1, -1, -1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
     )

@@ -159,7 +159,9 @@ class Predictor:
         size = self.model.image_size
         return tiling.native(shape, size) if self.model.native_tiles else (tiling.whole(shape, size),)
 
-    def _decode(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
+    def _decode(
+        self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool
+    ) -> list[Candidates]:
         tile = embedding.tiles[index]
         found = self._ask(embedding, index, prompts, many)
         for i, candidates in enumerate(found):

@@ -91,7 +91,9 @@ def _points(value: ArrayLike | None) -> NDArray[np.float32]:
     if points.size == 0:
         points = points.reshape(0, 2)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise PromptError(f"points_yx must have shape (N, 2), one (row, column) per point, got {points.shape}")
+        raise PromptError(
+            f"points_yx must have shape (N, 2), one (row, column) per point, got {points.shape}"
+        )
     if not np.isfinite(points).all():
         raise PromptError("points_yx has coordinates that are not finite numbers")
     return _readonly(points)

@@ -134,7 +134,16 @@ def propagate(
     PromptError
         An anchor lies outside the stack, is empty, or does not fit the plane.
     """
-    run = _Run(predictor, volume, _checked(volume, anchors, axis), axis, t, c, settings or PropagationSettings(), embed)
+    run = _Run(
+        predictor,
+        volume,
+        _checked(volume, anchors, axis),
+        axis,
+        t,
+        c,
+        settings or PropagationSettings(),
+        embed,
+    )
     first, last = run.limits(start, stop)
     yield from run.steps(first, last)
 
@@ -238,7 +247,9 @@ class _Run:
         if not tracks:
             return {}
         prompts = [track.prompts(self.cues) for track in tracks.values()]
-        return dict(zip(tracks, self.predictor.predict_many(self.embed(index), prompts, multimask=False), strict=True))
+        return dict(
+            zip(tracks, self.predictor.predict_many(self.embed(index), prompts, multimask=False), strict=True)
+        )
 
     def _blend(self, identity: int, index: int, forward: _Crop, backward: Candidates) -> Candidates:
         """Weigh the two directions by the distance to the anchor each came from."""
@@ -246,7 +257,9 @@ class _Run:
         below, above = max(p for p in planes if p < index), min(p for p in planes if p > index)
         weight = (index - below) / (above - below)
         shape = backward.logits.shape[1:]
-        logits = frames.resample_logits(forward.logits(), forward.window, backward.window, (shape[0], shape[1]))
+        logits = frames.resample_logits(
+            forward.logits(), forward.window, backward.window, (shape[0], shape[1])
+        )
         mixed = (1 - weight) * logits + weight * backward.logits[0]
         mask = self.predictor.mask_of(mixed, backward.window, backward.masks.shape[1:])
         score = (1 - weight) * forward.score + weight * _confidence(backward)

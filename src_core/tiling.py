@@ -59,7 +59,10 @@ def native(shape: tuple[int, int], size: int) -> tuple[Tile, ...]:
     if max(shape) <= size:
         return (overview,)
     spans = [_spans(n, size) for n in shape]
-    return (overview, *(Tile(y0, x0, y1, x1, (y1 - y0, x1 - x0)) for y0, y1 in spans[0] for x0, x1 in spans[1]))
+    return (
+        overview,
+        *(Tile(y0, x0, y1, x1, (y1 - y0, x1 - x0)) for y0, y1 in spans[0] for x0, x1 in spans[1]),
+    )
 
 
 def _spans(length: int, size: int) -> list[tuple[int, int]]:

@@ -110,7 +110,9 @@ class MaskDecoder(nn.Module):
         """Run the transformer: output and prompt tokens (B, 5 + N, C), image (B, C, H, W)."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        if dense.stride(0) == 0:  # one learned embedding for the whole batch: keep what the prompts share shared
+        if (
+            dense.stride(0) == 0
+        ):  # one learned embedding for the whole batch: keep what the prompts share shared
             dense = dense[:1]
         tokens, keys = self.transformer(image + dense, image_pe, tokens)
         return tokens, keys.transpose(1, 2).unflatten(2, image.shape[-2:])

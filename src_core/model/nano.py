@@ -120,7 +120,9 @@ class NanoMaskDecoder(MaskDecoder):
         first, norm, act, second, _ = self.output_upscaling
         x4 = act(norm(first(keys) + high4))
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
-        hyper = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1)
+        hyper = torch.stack(
+            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1
+        )
 
         folded = torch.einsum("bmo,iokl->bmkli", hyper, second.weight).flatten(1, 3)
         own = F.pixel_shuffle((folded @ x4.flatten(2)).unflatten(2, x4.shape[-2:]), 2)

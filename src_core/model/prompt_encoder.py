@@ -120,7 +120,11 @@ class PromptEncoder(nn.Module):
             coords_xy = torch.cat([coords_xy, coords_xy.new_zeros(len(coords_xy), 1, 2)], dim=1)
             labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
         kinds = torch.stack(
-            [self.not_a_point_embed.weight[0], self.point_embeddings[0].weight[0], self.point_embeddings[1].weight[0]]
+            [
+                self.not_a_point_embed.weight[0],
+                self.point_embeddings[0].weight[0],
+                self.point_embeddings[1].weight[0],
+            ]
         )
         encoded = self._encode(coords_xy) * (labels >= 0).unsqueeze(-1)
         return encoded + kinds[labels.long() + 1]

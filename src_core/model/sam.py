@@ -47,7 +47,9 @@ class Sam(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, image_encoder: nn.Module, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder) -> None:
+    def __init__(
+        self, image_encoder: nn.Module, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder
+    ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
@@ -91,5 +93,3 @@ class Sam(nn.Module):
             multimask_output=multimask_output,
         )
         return Decoded(logits, iou, None)
-
-

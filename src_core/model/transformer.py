@@ -41,7 +41,12 @@ class TwoWayAttentionBlock(nn.Module):
     """Self-attention of the tokens, tokens to image, MLP, image to tokens."""
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2, skip_first_layer_pe: bool = False
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        downsample_rate: int = 2,
+        skip_first_layer_pe: bool = False,
     ) -> None:
         super().__init__()
         self.self_attn = Attention(dim, num_heads)
@@ -54,7 +59,9 @@ class TwoWayAttentionBlock(nn.Module):
         self.cross_attn_image_to_token = Attention(dim, num_heads, downsample_rate)
         self.skip_first_layer_pe = skip_first_layer_pe
 
-    def forward(self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Update tokens (B, N, dim) and image (1 or B, HW, dim); both positional encodings match their input."""
         if self.skip_first_layer_pe:
             queries = self.self_attn(queries, queries, queries)
@@ -76,7 +83,8 @@ class TwoWayTransformer(nn.Module):
     def __init__(self, depth: int, embedding_dim: int, num_heads: int, mlp_dim: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            TwoWayAttentionBlock(embedding_dim, num_heads, mlp_dim, skip_first_layer_pe=i == 0) for i in range(depth)
+            TwoWayAttentionBlock(embedding_dim, num_heads, mlp_dim, skip_first_layer_pe=i == 0)
+            for i in range(depth)
         )
         self.final_attn_token_to_image = Attention(embedding_dim, num_heads, 2)
         self.norm_final_attn = nn.LayerNorm(embedding_dim)

@@ -51,7 +51,9 @@ def grid_px(shape: tuple[int, int, int], z_step_px: float) -> FloatArray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
 
 
-def warped(rng: np.random.Generator, positions: FloatArray, size_px: float, strength: float, z_step_px: float) -> FloatArray:
+def warped(
+    rng: np.random.Generator, positions: FloatArray, size_px: float, strength: float, z_step_px: float
+) -> FloatArray:
     """Bend `positions` by a smooth displacement of `strength` x `size_px` so that borders curve."""
     shape = positions.shape[:3]
     scale = (size_px / z_step_px, size_px, size_px)
@@ -59,7 +61,9 @@ def warped(rng: np.random.Generator, positions: FloatArray, size_px: float, stre
     return (positions + bend * (strength * size_px)).astype(np.float32)
 
 
-def pack(rng: np.random.Generator, positions: FloatArray, radius_px: float, spacing: float, spread: float = 0.25) -> Packing:
+def pack(
+    rng: np.random.Generator, positions: FloatArray, radius_px: float, spacing: float, spread: float = 0.25
+) -> Packing:
     """Divide space among ellipsoids of about `radius_px`.
 
     Parameters
@@ -76,7 +80,10 @@ def pack(rng: np.random.Generator, positions: FloatArray, radius_px: float, spac
     flat = positions.reshape(-1, 3)
     low, high = flat.min(0) - radius_px, flat.max(0) + radius_px
     step = spacing * radius_px
-    axes = [np.arange(a + rng.uniform(-step / 2, step / 2), b + step, step) for a, b in zip(low, high, strict=True)]
+    axes = [
+        np.arange(a + rng.uniform(-step / 2, step / 2), b + step, step)
+        for a, b in zip(low, high, strict=True)
+    ]
     centres = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     centres = centres + rng.uniform(-0.38, 0.38, centres.shape) * step
     distance, nearest = cKDTree(centres).query(flat, k=2)
@@ -112,7 +119,10 @@ def tubes(rng: np.random.Generator, positions: FloatArray, radius_px: float, cou
         path = start + np.cumsum(heading, axis=0) * radius_px * 0.5
         points.append(path - path[n // 2] + start)
         ids.append(np.full(n, k))
-        radii.append(radius_px * np.exp(rng.normal(0, 0.2) + 0.15 * ndi.gaussian_filter1d(rng.standard_normal(n), 8) * 4))
+        radii.append(
+            radius_px
+            * np.exp(rng.normal(0, 0.2) + 0.15 * ndi.gaussian_filter1d(rng.standard_normal(n), 8) * 4)
+        )
     all_ids, all_radii = np.concatenate(ids), np.concatenate(radii)
     distance, nearest = cKDTree(np.concatenate(points)).query(flat, k=8)
     owners = all_ids[nearest]

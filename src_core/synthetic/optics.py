@@ -18,7 +18,9 @@ def blur(image: FloatArray, sigma_px: float, sigma_slices: float) -> FloatArray:
 def shading(rng: np.random.Generator, image: FloatArray) -> FloatArray:
     """Uneven illumination over the field and bleaching or absorption along z."""
     depth, height, width = image.shape
-    field = 1 + rng.uniform(0, 0.25) * smooth_noise(rng, (2, height, width), (2, height / 1.5, width / 1.5))[:1]
+    field = (
+        1 + rng.uniform(0, 0.25) * smooth_noise(rng, (2, height, width), (2, height / 1.5, width / 1.5))[:1]
+    )
     fade = np.exp(-rng.uniform(-0.3, 0.6) * np.arange(depth) / max(depth, 1))
     return np.asarray(image * np.clip(field, 0.2, None) * fade[:, None, None], np.float32)
 
@@ -30,7 +32,9 @@ def camera(rng: np.random.Generator, image: FloatArray) -> FloatArray:
     return np.asarray(shot + rng.normal(0, rng.uniform(0.002, 0.05), image.shape), np.float32)
 
 
-def sections(rng: np.random.Generator, image: FloatArray, labels: NDArray[np.uint16]) -> tuple[FloatArray, NDArray[np.uint16]]:
+def sections(
+    rng: np.random.Generator, image: FloatArray, labels: NDArray[np.uint16]
+) -> tuple[FloatArray, NDArray[np.uint16]]:
     """Serial-section artefacts: small jumps, changes of contrast, and now and then a lost or smeared section."""
     image, labels = image.copy(), labels.copy()
     jump = rng.uniform(0, 2.5)

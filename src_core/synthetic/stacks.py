@@ -75,7 +75,9 @@ def _nuclei(scene: _Scene) -> Drawing:
     if rng.random() < 0.3:  # rim or core brighter
         bright = bright * (1 + rng.uniform(-0.5, 0.8) * np.clip(packing.reach, 0, 1) ** 3)
     if rng.random() < 0.4:  # nucleoli
-        bright = bright * np.where(scene.noise(max(3.0, scene.radius_px * 0.45)) > 1.5, rng.uniform(0.3, 1.5), 1.0)
+        bright = bright * np.where(
+            scene.noise(max(3.0, scene.radius_px * 0.45)) > 1.5, rng.uniform(0.3, 1.5), 1.0
+        )
     background = rng.uniform(0, 0.3) * (1 + 0.5 * scene.noise(3 * scene.radius_px))
     return np.asarray(np.where(inside, bright, background), np.float32), inside, packing
 
@@ -86,7 +88,9 @@ def _membranes(scene: _Scene) -> Drawing:
     width = rng.uniform(1.0, 2.5) + 0.06 * scene.radius_px
     outside = rng.random(packing.n_objects) < rng.uniform(0, 0.25)
     inside = ~outside[packing.owner] & (packing.gap > rng.uniform(0, 1) * width)
-    line = np.exp(-((packing.gap / width) ** 2)) * np.clip(1 + rng.uniform(0, 0.5) * scene.noise(2 * scene.radius_px), 0.05, 3)
+    line = np.exp(-((packing.gap / width) ** 2)) * np.clip(
+        1 + rng.uniform(0, 0.5) * scene.noise(2 * scene.radius_px), 0.05, 3
+    )
     line = line * (1 - 0.7 * outside[packing.owner] * (packing.gap > width))
     fill = rng.uniform(0, 0.35) * _per_object(rng, packing, 0.4) * (1 + 0.3 * scene.texture())
     picture = line + np.where(outside[packing.owner], 0.3 * fill, fill)
@@ -101,7 +105,9 @@ def _electron(scene: _Scene) -> Drawing:
     packing = scene.packed(rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.4))
     width = rng.uniform(1.5, 3) + 0.03 * scene.radius_px
     picture = 0.75 + 0.06 * _per_object(rng, packing, 0.8) + 0.04 * scene.texture()
-    organelle = _Scene(rng, scene.shape, scene.radius_px * rng.uniform(0.2, 0.5), scene.z_step_px, scene.positions)
+    organelle = _Scene(
+        rng, scene.shape, scene.radius_px * rng.uniform(0.2, 0.5), scene.z_step_px, scene.positions
+    )
     small = organelle.packed(rng.uniform(2.0, 3.5), rng.uniform(0.1, 0.3))
     kept = rng.random(small.n_objects) < rng.uniform(0.2, 0.8)
     body = (small.reach < 1) & kept[small.owner] & (packing.gap > 2 * width)
@@ -152,7 +158,10 @@ _WEIGHTS = (0.36, 0.24, 0.2, 0.1, 0.1)
 
 
 def make_stack(
-    seed: int, shape: tuple[int, int, int] = (10, 256, 256), family: str | None = None, radius_px: float | None = None
+    seed: int,
+    shape: tuple[int, int, int] = (10, 256, 256),
+    family: str | None = None,
+    radius_px: float | None = None,
 ) -> Stack:
     """Draw one synthetic stack.
 
@@ -190,7 +199,9 @@ def _acquire(scene: _Scene, family: str, picture: FloatArray) -> FloatArray:
     """Optics at the native resolution, then back to the size the network sees."""
     rng, side = scene.rng, scene.shape[1]
     # Small images are enlarged before they reach the network: it must know how that looks.
-    native = side if rng.random() < 0.5 else int(side / rng.uniform(1.2, max(1.3, min(4.5, scene.radius_px / 4))))
+    native = (
+        side if rng.random() < 0.5 else int(side / rng.uniform(1.2, max(1.3, min(4.5, scene.radius_px / 4))))
+    )
     image = optics.resample(picture, native)
     sharp = family == "electron"
     sigma = rng.uniform(0.0, 0.9) if sharp else rng.uniform(0.3, 1.2) + 0.05 * scene.radius_px * native / side

@@ -71,7 +71,9 @@ def stretch(image: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * scaled), np.uint8)
 
 
-def image_crop(rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.int32], side: int) -> Crop | None:
+def image_crop(
+    rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.int32], side: int
+) -> Crop | None:
     """Cut a random square out of a plane and enlarge or shrink it to `side`; None where it shows no object."""
     height, width = labels.shape
     zoom = float(np.exp(rng.uniform(np.log(0.7), np.log(4.0))))
@@ -102,7 +104,9 @@ def stack_crop(
     return _augmented(rng, image, labels, side)
 
 
-def _augmented(rng: np.random.Generator, images: NDArray[np.uint8], labels: NDArray[np.int32], side: int) -> Crop:
+def _augmented(
+    rng: np.random.Generator, images: NDArray[np.uint8], labels: NDArray[np.int32], side: int
+) -> Crop:
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     images, labels = np.rot90(images, turns, (1, 2)), np.rot90(labels, turns, (1, 2))
     if flip:

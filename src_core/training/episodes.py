@@ -40,7 +40,9 @@ class Asked:
         """Set one (x0, y0, x1, y1) in low-resolution pixels per object."""
         self.boxes = (np.array(boxes, np.float32) * LOW_RES + np.tile(self.origin, 2)).astype(np.float32)
 
-    def decode(self, model: Nano, features: Features, grid_offset: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def decode(
+        self, model: Nano, features: Features, grid_offset: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Ask the network; see `Nano.decode_all`."""
         points = None
         if self.points.shape[1]:
@@ -59,13 +61,20 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Tensor:
     n_crops = len(sample.image_masks)
     single = tuple(f[:n_crops] for f in features)
     slices = tuple(f[n_crops:] for f in features)
-    on_planes = _correct(model, single, sample.image_masks.reshape(-1, *sample.image_masks.shape[2:]), offset, rng, rounds)
+    on_planes = _correct(
+        model, single, sample.image_masks.reshape(-1, *sample.image_masks.shape[2:]), offset, rng, rounds
+    )
     through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
     return on_planes + through_stack
 
 
 def _correct(
-    model: Nano, features: Features, truths: NDArray[np.bool_], offset: tuple[int, int], rng: np.random.Generator, rounds: int
+    model: Nano,
+    features: Features,
+    truths: NDArray[np.bool_],
+    offset: tuple[int, int],
+    rng: np.random.Generator,
+    rounds: int,
 ) -> Tensor:
     """Prompt, then click on the largest error of the answer, `rounds` times in all."""
     kind = str(rng.choice(KINDS, p=KIND_WEIGHTS))
@@ -84,13 +93,19 @@ def _correct(
         if k + 1 < rounds:
             best = _best(logits, iou)
             guesses = best[:, 0].numpy() > 0
-            asked.add_points(rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)])
+            asked.add_points(
+                rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)]
+            )
             asked.masks = best
     return total / rounds
 
 
 def _propagate(
-    model: Nano, features: Features, truths: NDArray[np.bool_], offset: tuple[int, int], rng: np.random.Generator
+    model: Nano,
+    features: Features,
+    truths: NDArray[np.bool_],
+    offset: tuple[int, int],
+    rng: np.random.Generator,
 ) -> Tensor:
     """Prompt on the first slice, then hand each slice's own logits to the next, past the object's end."""
     asked = Asked(truths.shape[1], (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
@@ -103,7 +118,9 @@ def _propagate(
     logits, iou, presence = asked.decode(model, _slice(features, 0), offset)
     total = prompt_loss(logits, iou, presence, target[0], ambiguous=not by_box)
 
-    exact = as_logits(np.stack([clicks.neighbour_mask(rng, t) if rng.random() < 0.3 else t for t in truths[0]]))
+    exact = as_logits(
+        np.stack([clicks.neighbour_mask(rng, t) if rng.random() < 0.3 else t for t in truths[0]])
+    )
     own = _best(logits, iou)
     usable = (mask_iou(own, target[0])[:, 0] > 0.6) & torch.from_numpy(rng.random(len(own)) < 0.5)
     previous = torch.where(usable[:, None, None, None], own, exact)
@@ -133,4 +150,3 @@ def _best(logits: Tensor, iou: Tensor) -> Tensor:
     """Return the (B, 1, H, W) logits that the network itself rates highest, without gradient."""
     index = iou.detach().argmax(1)
     return logits.detach()[torch.arange(len(logits)), index].unsqueeze(1)
-

@@ -70,7 +70,9 @@ def train(
     torch.manual_seed(config.seed)
     model = build_nano().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+    )
     state_file = config.out / "state.pt"
     first = _resume(state_file, config, model, average, optimiser)
 
@@ -82,7 +84,11 @@ def train(
         **config.samples,
     )
     loader = DataLoader(
-        Subset(samples, range(first, config.steps)), batch_size=None, num_workers=1, prefetch_factor=6, shuffle=False
+        Subset(samples, range(first, config.steps)),
+        batch_size=None,
+        num_workers=1,
+        prefetch_factor=6,
+        shuffle=False,
     )
     started = time.monotonic()
     for step, sample in enumerate(loader, start=first):
@@ -141,9 +147,19 @@ def _update(average: dict[str, torch.Tensor], model: Nano, decay: float) -> None
 
 
 def _save(
-    path: Path, config: TrainConfig, step: int, model: Nano, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
+    path: Path,
+    config: TrainConfig,
+    step: int,
+    model: Nano,
+    average: dict[str, torch.Tensor],
+    optimiser: torch.optim.Optimizer,
 ) -> None:
-    state = {"step": step, "model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict()}
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "average": average,
+        "optimiser": optimiser.state_dict(),
+    }
     part = path.with_suffix(".part")
     torch.save({**state, "config": json.dumps(asdict(config), default=str)}, part)
     part.replace(path)
@@ -154,13 +170,19 @@ def _save(
 
 
 def _resume(
-    path: Path, config: TrainConfig, model: Nano, average: dict[str, torch.Tensor], optimiser: torch.optim.Optimizer
+    path: Path,
+    config: TrainConfig,
+    model: Nano,
+    average: dict[str, torch.Tensor],
+    optimiser: torch.optim.Optimizer,
 ) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     if json.loads(state["config"]) != json.loads(json.dumps(asdict(config), default=str)):
-        raise CheckpointError(f"{path} belongs to a run with other settings; choose another folder or remove it")
+        raise CheckpointError(
+            f"{path} belongs to a run with other settings; choose another folder or remove it"
+        )
     model.load_state_dict(state["model"])
     average.update(state["average"])
     optimiser.load_state_dict(state["optimiser"])

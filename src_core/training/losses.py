@@ -48,5 +48,7 @@ def prompt_loss(logits: Tensor, iou: Tensor, presence: Tensor, target: Tensor, a
     losses = mask_loss(logits, target)
     candidates = losses[:, 1:].min(1).values if ambiguous else losses[:, 1:].mean(1)
     regression = (iou - mask_iou(logits, target)).square().mean(1)
-    there = F.binary_cross_entropy_with_logits(presence, (target.flatten(1).sum(1) > 0).float(), reduction="none")
+    there = F.binary_cross_entropy_with_logits(
+        presence, (target.flatten(1).sum(1) > 0).float(), reduction="none"
+    )
     return (losses[:, 0] + 0.5 * candidates + regression + PRESENCE_WEIGHT * there).mean()
