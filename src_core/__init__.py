@@ -24,6 +24,26 @@ if TYPE_CHECKING:
     from src_core.types import Candidates
     from src_core.volumes import Plane, Volume, open_volume
 
+__all__ = [
+    "CacheError",
+    "Candidates",
+    "CheckpointError",
+    "Embedding",
+    "LabelVolume",
+    "Plane",
+    "Predictor",
+    "PromptError",
+    "Prompts",
+    "PropagationSettings",
+    "SamError",
+    "SessionError",
+    "Step",
+    "Volume",
+    "VolumeError",
+    "open_volume",
+    "propagate",
+]
+
 _HOME = {
     "CacheError": "errors",
     "Candidates": "types",
@@ -43,7 +63,6 @@ _HOME = {
     "open_volume": "volumes",
     "propagate": "propagation",
 }
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:  # torch and zarr take seconds to import: only when they are needed

@@ -145,7 +145,7 @@ class Predictor:
     def mask_of(
         self, logits: NDArray[np.float32], window: Extent, shape: tuple[int, int]
     ) -> NDArray[np.bool_]:
-        """Return the (H, W) bool mask of low-resolution logits (h, w) over a window, as `predict` makes it."""
+        """Return the (H, W) bool mask of low-resolution logits (h, w) over a window, as `predict` does."""
         tiles = self._tiles(shape)
         tile = next((t for t in tiles if frames.window(self.model, t) == window), None)
         if tile is None:
@@ -204,7 +204,7 @@ class Predictor:
                 if len(embedding.tiles) > 1 or mask.shape != low_res:
                     raise PromptError(
                         f"logits of shape {mask.shape} given as mask, but {low_res} over one window expected: "
-                        "pass Candidates.logits[k] with mask_window=Candidates.window, or a bool mask of the plane"
+                        "pass Candidates.logits[k] and mask_window=Candidates.window, or a bool mask of the plane"
                     )
                 own = window
             dense.append(frames.resample_logits(mask, own, window, low_res))

@@ -22,7 +22,7 @@ class Prompts:
     Parameters
     ----------
     points_yx
-        (N, 2) point coordinates (row, column) in pixels of the plane; the centre of the first pixel is (0, 0).
+        (N, 2) points (row, column) in pixels of the plane; the centre of the first pixel is (0, 0).
     labels
         (N,) 1 for "inside the object", 0 for "outside"; default all 1.
     box_yxyx
@@ -65,7 +65,7 @@ class Prompts:
             raise PromptError("no prompt: give at least one point, a box or a mask")
 
     def check_inside(self, shape: tuple[int, int]) -> None:
-        """Raise `PromptError` unless points and box lie on a plane of `shape` (H, W) and a bool mask fits it."""
+        """Raise `PromptError` unless points and box lie on a plane of `shape` (H, W) and a bool mask fits."""
         height, width = shape
         for y, x in self.points_yx:
             if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):

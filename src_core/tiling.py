@@ -47,7 +47,7 @@ class Tile:
 
 
 def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf")) -> Tile:
-    """Return the plane as one tile whose longest side is `size` network pixels, enlarged at most `max_zoom`."""
+    """Return the plane as one tile, its longest side `size` network pixels, enlarged at most `max_zoom`."""
     zoom = min(size / max(shape), max_zoom)
     height, width = (max(1, int(n * zoom + 0.5)) for n in shape)
     return Tile(0, 0, *shape, (height, width))
@@ -74,7 +74,7 @@ def _spans(length: int, size: int) -> list[tuple[int, int]]:
 
 
 def best_tile(tiles: tuple[Tile, ...], extent: Extent) -> int:
-    """Return the index of the tile that shows `extent` with most room around it; the overview if none does."""
+    """Return the index of the tile that shows `extent` with most room around it, else of the overview."""
     rooms = [_room(tile, extent, tiles[0]) for tile in tiles[1:]]
     if rooms and max(rooms) > 0:
         return int(np.argmax(rooms)) + 1

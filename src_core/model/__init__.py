@@ -1,0 +1,1 @@
+"""The networks: Segment Anything, its relatives, and nano."""

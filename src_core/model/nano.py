@@ -98,8 +98,8 @@ class NanoEncoder(nn.Module):
 class NanoMaskDecoder(MaskDecoder):
     """SAM's mask decoder whose second upscaling is linear.
 
-    Without an activation after the last transposed convolution, its weights fold into the hypernetworks' output:
-    no prompt needs features of its own at 2 px, where the reference spends most of its time.
+    Without an activation after the last transposed convolution, its weights fold into the hypernetworks'
+    output: no prompt needs features of its own at 2 px, where the reference spends most of its time.
     """
 
     def forward_all(
@@ -117,7 +117,9 @@ class NanoMaskDecoder(MaskDecoder):
         if len(image) > 1:
             image, high4 = image.repeat_interleave(each, 0), high4.repeat_interleave(each, 0)
         tokens, keys = self.attend(image, image_pe, sparse, dense)
-        first, norm, act, second, _ = self.output_upscaling
+        first, norm, act = (self.output_upscaling[i] for i in range(3))
+        second = cast(nn.ConvTranspose2d, self.output_upscaling[3])
+        bias = cast(Tensor, second.bias).reshape(-1, 1, 1)
         x4 = act(norm(first(keys) + high4))
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         hyper = torch.stack(
@@ -127,7 +129,7 @@ class NanoMaskDecoder(MaskDecoder):
         folded = torch.einsum("bmo,iokl->bmkli", hyper, second.weight).flatten(1, 3)
         own = F.pixel_shuffle((folded @ x4.flatten(2)).unflatten(2, x4.shape[-2:]), 2)
         grouped = hyper.reshape(len(high2), -1, hyper.shape[-1])
-        shared = grouped @ (high2 + second.bias.reshape(-1, 1, 1)).flatten(2)
+        shared = grouped @ (high2 + bias).flatten(2)
         logits = own + shared.reshape(own.shape)
         return logits, self.iou_prediction_head(tokens[:, 0]), tokens[:, 0]
 

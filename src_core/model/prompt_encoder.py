@@ -119,16 +119,13 @@ class PromptEncoder(nn.Module):
         if pad:  # the reference pads where no box follows; the learned padding token is part of the weights
             coords_xy = torch.cat([coords_xy, coords_xy.new_zeros(len(coords_xy), 1, 2)], dim=1)
             labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
-        kinds = torch.stack(
-            [
-                self.not_a_point_embed.weight[0],
-                self.point_embeddings[0].weight[0],
-                self.point_embeddings[1].weight[0],
-            ]
-        )
+        kinds = torch.stack([self.not_a_point_embed.weight[0], self._kind(0), self._kind(1)])
         encoded = self._encode(coords_xy) * (labels >= 0).unsqueeze(-1)
         return encoded + kinds[labels.long() + 1]
 
     def _embed_boxes(self, boxes_xyxy: Tensor) -> Tensor:
         corners = self._encode(boxes_xyxy.reshape(-1, 2, 2))
-        return corners + torch.stack([self.point_embeddings[2].weight[0], self.point_embeddings[3].weight[0]])
+        return corners + torch.stack([self._kind(2), self._kind(3)])
+
+    def _kind(self, index: int) -> Tensor:
+        return cast(nn.Embedding, self.point_embeddings[index]).weight[0]

@@ -20,8 +20,8 @@ Features = tuple[Tensor, ...]
 class Decoded(NamedTuple):
     """The decoder's answer for B prompts.
 
-    `logits` (B, M, h, w) at low resolution; `iou` (B, M) predicted; `presence` (B,) logit that the object is on
-    the plane at all, None where the network has no such output.
+    `logits` (B, M, h, w) at low resolution; `iou` (B, M) predicted; `presence` (B,) logit that the object is
+    on the plane at all, None where the network has no such output.
     """
 
     logits: Tensor

@@ -34,7 +34,7 @@ class Attention(nn.Module):
         return projected
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -62,7 +62,7 @@ class TwoWayAttentionBlock(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Update tokens (B, N, dim) and image (1 or B, HW, dim); both positional encodings match their input."""
+        """Update tokens (B, N, dim) and image (1 or B, HW, dim); positional encodings match their input."""
         if self.skip_first_layer_pe:
             queries = self.self_attn(queries, queries, queries)
         else:

@@ -19,7 +19,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: tuple[
     coarse = [max(2, round(n / max(s, 1.0)) + 1) for n, s in zip(shape, scale, strict=True)]
     grid = torch.from_numpy(rng.standard_normal(coarse, dtype=np.float32))[None, None]
     field = F.interpolate(grid, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()
-    return ((field - field.mean()) / (field.std() + 1e-6)).astype(np.float32)
+    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def camera(rng: np.random.Generator, image: FloatArray) -> FloatArray:
 def sections(
     rng: np.random.Generator, image: FloatArray, labels: NDArray[np.uint16]
 ) -> tuple[FloatArray, NDArray[np.uint16]]:
-    """Serial-section artefacts: small jumps, changes of contrast, and now and then a lost or smeared section."""
+    """Serial-section artefacts: jumps, changes of contrast, and now and then a lost or smeared section."""
     image, labels = image.copy(), labels.copy()
     jump = rng.uniform(0, 2.5)
     for z in range(len(image)):
@@ -44,7 +44,7 @@ def sections(
         labels[z] = np.roll(labels[z], shift, (0, 1))
         image[z] = image[z] * np.exp(rng.normal(0, 0.08)) + rng.normal(0, 0.03)
     if rng.random() < 0.12:
-        z = rng.integers(len(image))
+        z = int(rng.integers(len(image)))
         image[z] = ndi.gaussian_filter(image[z], 8) if rng.random() < 0.5 else image[z] * 0.1
     return image, labels
 

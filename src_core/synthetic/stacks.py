@@ -136,7 +136,7 @@ def _tubes(scene: _Scene) -> Drawing:
 
 
 def _phase(scene: _Scene) -> Drawing:
-    """Transmitted light: cells hardly darker than the background, with a halo."""
+    """Draw transmitted light: cells hardly darker than the background, with a halo."""
     rng = scene.rng
     _, inside, packing = _nuclei(scene)
     shape = inside.astype(np.float32)

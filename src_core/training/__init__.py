@@ -1,0 +1,1 @@
+"""How nano is trained: samples, simulated prompts, losses and the loop."""

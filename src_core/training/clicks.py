@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
@@ -38,14 +40,14 @@ def noisy_box(rng: np.random.Generator, mask: Mask) -> Box:
     if rng.random() < 0.5:
         sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
         box = box + np.clip(rng.normal(0, 0.1, 4) * sides, -10, 10)
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = (float(v) for v in box)
     return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
 
 
 def neighbour_mask(rng: np.random.Generator, mask: Mask) -> Mask:
     """Return what the mask of a neighbouring slice could look like: shifted, bent, grown or shrunk."""
     height, width = mask.shape
-    size = np.sqrt(max(np.count_nonzero(mask), 1))
+    size = math.sqrt(max(int(np.count_nonzero(mask)), 1))
     bend = ndi.zoom(rng.normal(0, 0.06 * size, (2, 4, 4)), (1, height / 4, width / 4), order=1)
     shift = rng.normal(0, 0.06 * size, (2, 1, 1))
     scale = np.exp(rng.normal(0, 0.12))

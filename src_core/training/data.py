@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +63,10 @@ class ImageSource:
         return self.pairs[index % len(self.pairs)]
 
 
-def stretch(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+def stretch(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Map an image to uint8 between its extreme percentiles; colour stays as it is."""
     if image.ndim == 3 and image.dtype == np.uint8:
-        return image[..., :3]
+        return np.asarray(image[..., :3], np.uint8)
     low, high = np.percentile(image, (0.5, 99.8))
     scaled = np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
     return np.asarray(np.rint(255 * scaled), np.uint8)
@@ -74,7 +75,7 @@ def stretch(image: NDArray[np.generic]) -> NDArray[np.uint8]:
 def image_crop(
     rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.int32], side: int
 ) -> Crop | None:
-    """Cut a random square out of a plane and enlarge or shrink it to `side`; None where it shows no object."""
+    """Cut a random square out of a plane and resize it to `side`; None where it shows no object."""
     height, width = labels.shape
     zoom = float(np.exp(rng.uniform(np.log(0.7), np.log(4.0))))
     span = int(np.clip(side / zoom, 24, min(height, width)))

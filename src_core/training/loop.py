@@ -99,7 +99,7 @@ def train(
         model.train()
         loss = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         _update(average, model, min(config.ema, (1 + step) / (10 + step)))

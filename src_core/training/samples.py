@@ -61,7 +61,8 @@ class Samples(Dataset[Sample]):
     def __getitem__(self, step: int) -> Sample:
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, step))
-        images, masks = [], []
+        images: list[NDArray[np.uint8]] = []
+        masks: list[NDArray[np.bool_]] = []
         while len(images) < self.crops:
             real = self.images is not None and len(images) % 2 == 1
             crop = self._image(rng, real)

@@ -1,0 +1,1 @@
+"""Weights that ship with the package, and the registry of those that do not."""
