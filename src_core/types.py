@@ -15,6 +15,15 @@ Cancelled = Callable[[], bool]
 """Returns True once the caller wants the work to stop."""
 
 
+@dataclass(frozen=True)
+class PlaneRef:
+    """Which plane: the spatial axis it is perpendicular to (None in 2-D), its index, and the time point."""
+
+    axis: str | None
+    index: int
+    t: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """The masks the decoder offers for one object on one plane, best first.

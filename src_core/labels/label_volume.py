@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, cast
 
@@ -33,10 +33,14 @@ class Change:
         How many pixels have another value than before.
     box_yxyx
         The smallest half-open box (row0, column0, row1, column1) around them on the plane; None if none.
+    before, after
+        (h, w) uint32, the ids in that box before and after: what undo and redo need. None if nothing changed.
     """
 
     n_pixels: int
     box_yxyx: tuple[int, int, int, int] | None
+    before: NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
+    after: NDArray[np.uint32] | None = field(default=None, compare=False, repr=False)
 
 
 class LabelVolume:
@@ -274,12 +278,36 @@ class LabelVolume:
             rows, columns = (np.flatnonzero(changed.any(axis=a)) for a in (1, 0))
             y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
             # Only the chunks under the change are read and written again.
-            box = (slice(y0, y1), slice(x0, x1))
-            where, rows_first = plane_index(self.axes, self.shape, axis, index, t, box)
-            part = after[y0:y1, x0:x1].astype(self.dtype)
-            with disk_errors(f"write labels to {self.path}"):
-                self.array[where] = part if rows_first else part.T
-            return Change(int(np.count_nonzero(changed)), (y0, x0, y1, x1))
+            box = (y0, x0, y1, x1)
+            old, new = before[y0:y1, x0:x1].copy(), after[y0:y1, x0:x1].copy()
+            self.write_box(axis, index, box, new, t=t)
+            return Change(int(np.count_nonzero(changed)), box, old, new)
+
+    def write_box(
+        self,
+        axis: str | None,
+        index: SupportsIndex,
+        box_yxyx: tuple[int, int, int, int],
+        ids: NDArray[np.uint32],
+        *,
+        t: SupportsIndex = 0,
+    ) -> None:
+        """Put (h, w) ids back into a box of one plane, as `Change` describes it.
+
+        Raises
+        ------
+        VolumeError
+            No such plane.
+        SessionError
+            The labels are open for reading only, or the disk is full.
+        """
+        if self.array.read_only:
+            raise SessionError(f"{self.path} is open for reading only; open it with mode='r+'")
+        y0, x0, y1, x1 = box_yxyx
+        where, rows_first = plane_index(self.axes, self.shape, axis, index, t, (slice(y0, y1), slice(x0, x1)))
+        part = ids.astype(self.dtype)
+        with self._lock, disk_errors(f"write labels to {self.path}"):
+            self.array[where] = part if rows_first else part.T
 
     def object_ids(self) -> list[int]:
         """Return the ids present anywhere in the volume, in ascending order, reading one chunk at a time."""

@@ -1,0 +1,95 @@
+"""One history for everything that changes labels: undo and redo, many levels, small in memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_core.types import PlaneRef
+
+BoxYX = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The ids in a box of one plane, before and after; compressed, since most of it is one value."""
+
+    plane: PlaneRef
+    box_yxyx: BoxYX
+    packed: tuple[bytes, bytes]
+
+    @classmethod
+    def of(cls, plane: PlaneRef, box_yxyx: BoxYX, before: NDArray[np.uint32], after: NDArray[np.uint32]) -> Patch:
+        """Pack two (h, w) arrays."""
+        return cls(plane, box_yxyx, (_pack(before), _pack(after)))
+
+    def ids(self, *, after: bool) -> NDArray[np.uint32]:
+        """Return the (h, w) ids after the change or before it."""
+        y0, x0, y1, x1 = self.box_yxyx
+        data = zlib.decompress(self.packed[1 if after else 0])
+        return np.frombuffer(data, np.uint32).reshape(y1 - y0, x1 - x0)
+
+
+def _pack(ids: NDArray[np.uint32]) -> bytes:
+    return zlib.compress(np.ascontiguousarray(ids, np.uint32).tobytes(), level=1)
+
+
+@dataclass
+class Edit:
+    """One thing the user did, undone and redone as a whole.
+
+    Attributes
+    ----------
+    name
+        What it was, in the user's words: "accept object 3".
+    patches
+        Changes of labels in the order they were made.
+    undo, redo
+        What else has to happen, for example to anchors; called after the labels are put back.
+    """
+
+    name: str
+    patches: list[Patch] = field(default_factory=list)
+    undo: Callable[[], None] = lambda: None
+    redo: Callable[[], None] = lambda: None
+
+
+class History:
+    """Edits that can be undone and edits that can be done again."""
+
+    def __init__(self) -> None:
+        self._done: list[Edit] = []
+        self._undone: list[Edit] = []
+
+    def push(self, edit: Edit) -> None:
+        """Add a new edit; whatever had been undone is gone."""
+        self._done.append(edit)
+        self._undone.clear()
+
+    def step_back(self) -> Edit | None:
+        """Move the latest edit to the undone ones and return it; None if there is none."""
+        if not self._done:
+            return None
+        self._undone.append(self._done.pop())
+        return self._undone[-1]
+
+    def step_forward(self) -> Edit | None:
+        """Move the latest undone edit back and return it; None if there is none."""
+        if not self._undone:
+            return None
+        self._done.append(self._undone.pop())
+        return self._done[-1]
+
+    @property
+    def undo_name(self) -> str | None:
+        """What `step_back` would return, by name."""
+        return self._done[-1].name if self._done else None
+
+    @property
+    def redo_name(self) -> str | None:
+        """What `step_forward` would return, by name."""
+        return self._undone[-1].name if self._undone else None
