@@ -85,7 +85,8 @@ class Prompts:
 
 def _points(value: ArrayLike | None) -> NDArray[np.float32]:
     try:
-        points = np.zeros((0, 2), np.float32) if value is None else np.asarray(value, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below as infinite
+            points = np.zeros((0, 2), np.float32) if value is None else np.asarray(value, np.float32)
     except (TypeError, ValueError) as error:
         raise PromptError(f"points_yx must be (N, 2) numbers, got {value!r}") from error
     if points.size == 0:
@@ -100,11 +101,14 @@ def _points(value: ArrayLike | None) -> NDArray[np.float32]:
 
 
 def _labels(value: ArrayLike | None, n_points: int) -> NDArray[np.int64]:
-    labels = np.ones(n_points, np.int64) if value is None else np.asarray(value).reshape(-1)
+    try:
+        labels = np.ones(n_points, np.int64) if value is None else np.asarray(value).reshape(-1)
+    except ValueError as error:
+        raise PromptError(f"labels must be (N,) numbers, one per point, got {value!r}") from error
     if len(labels) != n_points:
         raise PromptError(f"{n_points} points but {len(labels)} labels: give one label per point")
     if len(labels) and not np.isin(labels, (0, 1)).all():
-        raise PromptError(f"labels must be 1 (inside) or 0 (outside), got {sorted(set(labels.tolist()))}")
+        raise PromptError(f"labels must be 1 (inside) or 0 (outside), got {list(dict.fromkeys(labels.tolist()))}")
     return _readonly(labels.astype(np.int64))
 
 
@@ -125,16 +129,23 @@ def _box(value: Sequence[float] | None, name: str) -> tuple[float, float, float,
 def _mask(value: ArrayLike | None) -> NDArray[Any] | None:
     if value is None:
         return None
-    mask = np.asarray(value)
+    try:
+        mask = np.asarray(value)
+    except ValueError as error:
+        raise PromptError(f"a mask prompt must be a (H, W) array, got {value!r}") from error
     if mask.ndim != 2 or 0 in mask.shape:
         raise PromptError(f"a mask prompt must be a (H, W) array, got shape {mask.shape}")
     if mask.dtype.kind in "iu":
         mask = mask > 0
     if mask.dtype.kind not in "bf":
         raise PromptError(f"a mask prompt must be bool or float logits, got dtype {mask.dtype}")
-    if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+    if mask.dtype.kind == "b":
+        return _readonly(mask)
+    with np.errstate(over="ignore"):
+        mask = mask.astype(np.float32)
+    if not np.isfinite(mask).all():
         raise PromptError("the mask prompt has logits that are not finite numbers")
-    return _readonly(mask.astype(np.bool_ if mask.dtype.kind == "b" else np.float32))
+    return _readonly(mask)
 
 
 def _format(box: tuple[float, float, float, float]) -> str:
