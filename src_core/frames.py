@@ -72,13 +72,16 @@ def encode(model: Sam, picture: NDArray[np.uint8], tile: Tile) -> Features:
     return model.encode(image)
 
 
-def points(prompts: list[Prompts], tile: Tile, device: torch.device) -> tuple[Tensor, Tensor] | None:
+def points(prompts: list[Prompts], tile: Tile, model: Sam) -> tuple[Tensor, Tensor] | None:
     """Return coordinates (B, N, 2) as (x, y) in network pixels and labels (B, N); None without points."""
     if not len(prompts[0].points_yx):
         return None
-    coords = np.stack([_to_network(p.points_yx, tile) for p in prompts])
+    # The middle of a pixel stays its middle where nano enlarges the plane; the reference networks were
+    # trained on coordinates that are only multiplied.
+    middle = 0.5 if model.native_tiles else 0.0
+    coords = np.stack([_to_network(p.points_yx + middle, tile) - middle for p in prompts]).astype(np.float32)
     labels = np.stack([p.labels for p in prompts])
-    return torch.from_numpy(coords).to(device), torch.from_numpy(labels).to(device)
+    return torch.from_numpy(coords).to(model.device), torch.from_numpy(labels).to(model.device)
 
 
 def boxes(prompts: list[Prompts], tile: Tile, device: torch.device) -> Tensor | None:

@@ -178,7 +178,7 @@ class Predictor:
         with torch.inference_mode():
             decoded = self.model.decode(
                 features,
-                points=frames.points(prompts, tile, self.model.device),
+                points=frames.points(prompts, tile, self.model),
                 boxes=frames.boxes(prompts, tile, self.model.device),
                 masks=self._masks(prompts, embedding, tile, low_res),
                 multimask_output=many,
@@ -203,8 +203,8 @@ class Predictor:
             if own is None:
                 if len(embedding.tiles) > 1 or mask.shape != low_res:
                     raise PromptError(
-                        f"logits of shape {mask.shape} given as mask, but {low_res} over one window expected: "
-                        "pass Candidates.logits[k] and mask_window=Candidates.window, or a bool mask of the plane"
+                        f"logits of shape {mask.shape} as mask, but {low_res} over one window expected: pass "
+                        "Candidates.logits[k] and mask_window=Candidates.window, or a bool mask of the plane"
                     )
                 own = window
             dense.append(frames.resample_logits(mask, own, window, low_res))
