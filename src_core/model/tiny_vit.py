@@ -6,7 +6,7 @@ call: that costs a product per weight, and no folded copy can go stale.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +202,7 @@ class Attention(nn.Module):
     """Window attention with a learned bias per head and absolute offset (|dy|, |dx|)."""
 
     offsets: Tensor
+    bias_table: Tensor
 
     def __init__(self, dim: int, heads: int, grid: int, window: int) -> None:
         super().__init__()
@@ -214,6 +215,7 @@ class Attention(nn.Module):
         apart = (steps[:, None] - steps).abs()
         offsets = apart[:, None, :, None] * window + apart[None, :, None, :]
         self.register_buffer("offsets", offsets.reshape(window**2, window**2), persistent=False)
+        self.register_buffer("bias_table", torch.zeros(1, heads, window**2, window**2), persistent=False)
         self.windows = WindowIndex(grid, window)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,7 +226,20 @@ class Attention(nn.Module):
         qkv = self.windows.split(self.qkv(self.norm(x)), padding)
         # each head's query, key and value lie side by side
         q, k, v = qkv.reshape(*qkv.shape[:2], self.heads, 3, -1).transpose(1, 2).unbind(3)
-        bias = self.attention_biases[:, self.offsets].unsqueeze(0)  # the fused kernel wants four axes
+        bias = self._gathered() if self.training else self.bias_table
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         projected: Tensor = self.proj(self.windows.join(out.transpose(1, 2).reshape(batch, -1, dim)))
         return projected
+
+    def train(self, mode: bool = True) -> Self:
+        """Enter or leave training; on leaving it the biases are gathered into a table.
+
+        As in the reference, weights loaded in eval mode do not reach the table: `train()` and `eval()` bring
+        them there, which `zoo.load` does.
+        """
+        if self.training and not mode:
+            self.bias_table = self._gathered().detach()
+        return super().train(mode)
+
+    def _gathered(self) -> Tensor:
+        return self.attention_biases[:, self.offsets].unsqueeze(0)  # the fused kernel wants four axes

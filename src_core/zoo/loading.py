@@ -159,4 +159,5 @@ def _fill(network: str, state: Mapping[str, Tensor], path: Path) -> Sam:
         )
     # Copying into the float32 parameters converts half precision on the way.
     sam.load_state_dict(state, strict=True)
-    return sam.eval().requires_grad_(False)
+    # Through training mode, so that tables derived from the weights are made again.
+    return sam.train().eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from src_core.model.builder import build_sam
 from src_core.model.sam import Sam
 from src_core.transforms import resized_shape, upscale_logits
 from tests.benchmarks import eager_sam
-from tests.src_core.model.golden import CASES, Golden, draw, forget_attention_biases
+from tests.src_core.model.golden import CASES, Golden, draw
 
 PLANE_HW = (768, 1024)
 
@@ -41,8 +41,6 @@ def load(network: str) -> Sam:
     """Build a network with the weights that its recorded outputs belong to."""
     sam = build_sam(network)
     sam.load_state_dict({k: draw(k, tuple(v.shape)) for k, v in sam.state_dict().items()}, assign=True)
-    if network == "vit_t":
-        forget_attention_biases(sam)
     return sam
 
 

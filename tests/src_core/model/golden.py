@@ -57,21 +57,14 @@ def draw(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def load(network: str) -> Sam:
-    """The network with its drawn weights."""
+    """The network with its drawn weights.
+
+    Loaded in eval mode, as the reference was when its outputs were recorded: vit_t's table of attention biases
+    is then still zero.
+    """
     sam = build_sam(network)
     sam.load_state_dict({name: draw(name, shape) for name, shape in keys(network).items()}, assign=True)
     return sam
-
-
-def forget_attention_biases(sam: Sam) -> None:
-    """Zero the attention biases of vit_t.
-
-    The reference gathers them into a table when it enters eval mode, which here was before its weights were
-    loaded: its recorded outputs are those of biases of zero.
-    """
-    for name, parameter in sam.named_parameters():
-        if name.endswith("attention_biases"):
-            parameter.data.zero_()
 
 
 @cache

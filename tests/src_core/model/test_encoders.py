@@ -96,13 +96,23 @@ def test_vit_equals_the_plain_formulas(adapters: bool) -> None:
 
 def test_tiny_vit_equals_the_plain_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    encoder = _drawn(TinyViT(128))
+    encoder = _drawn(TinyViT(128)).train().eval()  # through training, so that the bias tables are made again
     image = torch.randn(2, 3, 128, 128)
     with torch.inference_mode():
         expected = eager_sam.tiny_vit(encoder, image)
         for elements in (1, 2**17, 2**30):
             monkeypatch.setattr("src_core.model.tiny_vit._STRIP_ELEMENTS", elements)
             torch.testing.assert_close(encoder(image), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_biases_reach_the_answer_on_leaving_training() -> None:
+    torch.manual_seed(0)
+    encoder = _drawn(TinyViT(64).eval())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        stale = encoder(image)
+        fresh = encoder.train().eval()(image)
+    assert not torch.allclose(stale, fresh)
 
 
 @pytest.mark.parametrize("encoder", [_vit(True, grid=16), TinyViT(64)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from src_core.model.sam import Sam
-from tests.src_core.model.golden import CASES, NETWORKS, TOLERANCE, Golden, forget_attention_biases, load
+from tests.src_core.model.golden import CASES, NETWORKS, TOLERANCE, Golden, load
 
 SLOW = {"vit_l", "vit_h"}
 # med2d_b has no recorded path from pixels; vit_t's own covers the shared functions at a tenth of vit_b's time
@@ -30,8 +30,6 @@ def _mark(network: str, slow: set[str]) -> Any:
 @pytest.fixture(scope="module", params=[_mark(n, SLOW) for n in NETWORKS])
 def encoded(request: pytest.FixtureRequest) -> Iterator[Encoded]:
     sam, golden = load(request.param), Golden(request.param)
-    if request.param == "vit_t":
-        forget_attention_biases(sam)
     with torch.inference_mode():
         yield Encoded(sam, golden, sam.encode(golden.image(sam))[0])
 
