@@ -84,7 +84,8 @@ class Predictor:
         Parameters
         ----------
         plane
-            From `Volume.plane`, or a (H, W) or (H, W, 3) image.
+            From `Volume.plane`, or a (H, W) or (H, W, 3) image; colour is uint8, a larger integer type or
+            float from 0 to 1.
         lazily
             Encode nothing yet: the first prompt then waits for the tile it needs. A plane larger than one
             tile is always encoded lazily beyond its overview.
@@ -95,7 +96,7 @@ class Predictor:
             The image cannot be read as one plane.
         """
         if not isinstance(plane, Plane):
-            plane = open_volume(plane).plane()
+            plane = open_volume(_colour8(plane)).plane()
         picture = plane.rgb8()
         shape = (picture.shape[0], picture.shape[1])
         embedding = Embedding(picture, self._tiles(shape))
@@ -225,6 +226,17 @@ class Predictor:
             there = 1.0 if presence is None else float(presence[i])
             found.append(Candidates(masks, iou[i], logits[i].cpu().numpy(), window, there))
         return found
+
+
+def _colour8(image: NDArray[Any]) -> NDArray[Any]:
+    """Return colour (H, W, 3 or 4) of any dtype as uint8, and anything else as it is."""
+    if image.ndim != 3 or image.shape[-1] not in (3, 4) or image.dtype.kind not in "uif":
+        return image
+    if image.dtype == np.uint8:
+        return image
+    full = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
+    shown = np.clip(np.nan_to_num(image.astype(np.float64) / full, nan=0.0), 0, 1)
+    return np.rint(255 * shown).astype(np.uint8)
 
 
 def _is_ambiguous(prompt: Prompts) -> bool:

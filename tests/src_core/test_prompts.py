@@ -108,7 +108,9 @@ def test_points_beside_the_plane_are_refused(point: tuple[float, float]) -> None
         Prompts([(1, 1), point]).check_inside((10, 20))
 
 
-@pytest.mark.parametrize(("box", "fits"), [((-3, -3, 1, 1), True), ((9, 19, 50, 50), True), ((-3, 0, 0, 4), False)])
+@pytest.mark.parametrize(
+    ("box", "fits"), [((-3, -3, 1, 1), True), ((9, 19, 50, 50), True), ((-3, 0, 0, 4), False)]
+)
 def test_a_box_must_touch_the_plane(box: tuple[float, float, float, float], fits: bool) -> None:
     prompts = Prompts(box_yxyx=box)
     if fits:

@@ -11,7 +11,17 @@ from src_core import tiling
 from src_core.tiling import Tile
 
 SIZE = 512
-SHAPES = [(1, 1), (1, 20000), (20000, 1), (3, 700), (512, 512), (513, 512), (900, 1300), (672, 864), (100, 60)]
+SHAPES = [
+    (1, 1),
+    (1, 20000),
+    (20000, 1),
+    (3, 700),
+    (512, 512),
+    (513, 512),
+    (900, 1300),
+    (672, 864),
+    (100, 60),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

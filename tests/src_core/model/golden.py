@@ -59,8 +59,8 @@ def draw(name: str, shape: tuple[int, ...]) -> Tensor:
 def load(network: str) -> Sam:
     """The network with its drawn weights.
 
-    Loaded in eval mode, as the reference was when its outputs were recorded: vit_t's table of attention biases
-    is then still zero.
+    Loaded in eval mode, as the reference was when its outputs were recorded: vit_t's table of attention
+    biases is then still zero.
     """
     sam = build_sam(network)
     sam.load_state_dict({name: draw(name, shape) for name, shape in keys(network).items()}, assign=True)
