@@ -42,6 +42,13 @@ class Embedding:
         self._features: dict[int, Features] = {}
         self._lock = threading.Lock()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the picture and of the tiles encoded so far."""
+        with self._lock:
+            held = [f for features in self._features.values() for f in features]
+        return self._picture.nbytes + sum(f.nbytes for f in held)
+
     def features(self, index: int, model: Sam) -> Features:
         """Return the features of tile `index`, encoding it if nobody has asked before."""
         with self._lock:

@@ -24,6 +24,14 @@ from src_core.volumes import Volume
 Mask = NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Settled:
+    """What the latest propagation of an object started from: its range and a digest of every anchor."""
+
+    span: tuple[int, int]
+    anchors: dict[int, int]
+
+
 @dataclass
 class ObjectState:
     """One instance.
@@ -40,6 +48,8 @@ class ObjectState:
         Planes whose mask the user made or confirmed; propagation never overwrites them.
     scores
         Confidence, 0 to 1, of every plane that propagation filled.
+    settled
+        By (axis, t), what the latest complete propagation started from.
     """
 
     id: int
@@ -47,6 +57,7 @@ class ObjectState:
     done: bool = False
     anchors: set[PlaneRef] = field(default_factory=set)
     scores: dict[PlaneRef, float] = field(default_factory=dict)
+    settled: dict[tuple[str, int], Settled] = field(default_factory=dict)
 
 
 class Session:

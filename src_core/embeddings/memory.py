@@ -1,0 +1,56 @@
+"""Embeddings of one volume kept in memory, the least recently used given up first."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from src_core.predictor import Embedding, Predictor
+from src_core.types import PlaneRef
+from src_core.volumes import Volume
+
+DEFAULT_BYTES = 768 * 2**20
+
+
+class EmbeddingCache:
+    """Embeds a volume's planes when they are first asked for.
+
+    Parameters
+    ----------
+    predictor, volume
+        The network and the image; another image, contrast or network needs another cache.
+    channel
+        The channel to look at.
+    max_bytes
+        Embeddings beyond it are forgotten, oldest use first; the latest one always stays.
+    """
+
+    def __init__(
+        self, predictor: Predictor, volume: Volume, channel: int | None = None, max_bytes: int = DEFAULT_BYTES
+    ) -> None:
+        self.predictor, self.volume, self.channel, self.max_bytes = predictor, volume, channel, max_bytes
+        self._kept: OrderedDict[PlaneRef, Embedding] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, plane: PlaneRef) -> Embedding:
+        """Return the embedding of a plane, computing it if it is not there; call it from the worker."""
+        with self._lock:
+            if plane in self._kept:
+                self._kept.move_to_end(plane)
+                return self._kept[plane]
+        where = {} if plane.axis is None else {plane.axis: plane.index}
+        embedding = self.predictor.embed(self.volume.plane(**where, t=plane.t, c=self.channel))
+        with self._lock:
+            self._kept[plane] = embedding
+            while len(self._kept) > 1 and sum(e.nbytes for e in self._kept.values()) > self.max_bytes:
+                self._kept.popitem(last=False)
+        return embedding
+
+    def __contains__(self, plane: PlaneRef) -> bool:
+        with self._lock:
+            return plane in self._kept
+
+    def ready(self, axis: str | None, t: int = 0) -> set[int]:
+        """Return the indices along `axis` whose embedding is there."""
+        with self._lock:
+            return {p.index for p in self._kept if p.axis == axis and p.t == t}

@@ -1,0 +1,204 @@
+"""Propagation as part of a session: which stretches have to be computed, and where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from src_core.embeddings import EmbeddingCache
+from src_core.errors import PromptError
+from src_core.history import Edit
+from src_core.propagation import PropagationSettings, Step, propagate
+from src_core.session import Mask, ObjectState, Session, Settled
+from src_core.types import PlaneRef
+
+Stretch = tuple[int, int]
+"""First and last plane, both included."""
+
+
+@dataclass(frozen=True)
+class PropagationProgress:
+    """Where a run is.
+
+    Attributes
+    ----------
+    done, total
+        Planes visited and planes that may have to be; a run that stops by itself ends before `total`.
+    plane
+        The plane just written, None at the start.
+    stopped
+        Object id -> plane and reason, for every end found so far.
+    """
+
+    done: int
+    total: int
+    plane: PlaneRef | None = None
+    stopped: dict[int, list[str]] = field(default_factory=dict)
+
+
+def propagate_session(
+    session: Session,
+    embeddings: EmbeddingCache,
+    identities: Sequence[int],
+    *,
+    axis: str,
+    t: int = 0,
+    start: int | None = None,
+    stop: int | None = None,
+    settings: PropagationSettings | None = None,
+) -> Iterator[PropagationProgress]:
+    """Propagate objects from their anchors, writing plane by plane; one entry in the history.
+
+    An object that was propagated before is computed again only between the anchors next to a change.
+
+    Parameters
+    ----------
+    session, embeddings
+        The objects, and the planes of the same volume.
+    identities
+        Which objects; finished ones are skipped.
+    axis, t
+        Along which axis, at which time point.
+    start, stop
+        Half-open range of planes; the whole stack by default.
+
+    Yields
+    ------
+    PropagationProgress
+        After every plane; closing the generator keeps what is done.
+
+    Raises
+    ------
+    PromptError
+        None of the objects has an anchor along this axis.
+    """
+    count = session.volume.n_planes(axis)
+    first, last = start or 0, (count if stop is None else stop) - 1
+    groups = _groups(session, identities, axis, t, (first, last))
+    total = sum(_length(stretch, anchors) for stretch, anchors in groups)
+    done, stopped = 0, {}
+    yield PropagationProgress(0, total)
+    names = ", ".join(str(k) for k in sorted({k for _, a in groups for m in a.values() for k in m}))
+    involved = [session.objects[k] for k in sorted({k for _, a in groups for m in a.values() for k in m})]
+    with session.edit(f"propagate object {names}") as edit:
+        edit.undo, edit.redo = _memory(involved), lambda: None
+        for (low, high), anchors in groups:
+            left = _Leftovers(session, edit, axis, t, (low, high), anchors)
+            for step in propagate(
+                embeddings.predictor,
+                session.volume,
+                anchors,
+                axis=axis,
+                start=low,
+                stop=high + 1,
+                t=t,
+                c=embeddings.channel,
+                settings=settings,
+                embed=lambda index: embeddings.get(PlaneRef(axis, index, t)),
+            ):
+                plane = PlaneRef(axis, step.index, t)
+                if not step.anchor:
+                    session.write_step(edit, plane, step.masks, step.scores)
+                    left.seen(step)
+                    done += 1
+                    for k, reason in step.stopped.items():
+                        stopped.setdefault(k, []).append(f"{axis}={step.index}: {reason}")
+                yield PropagationProgress(min(done, total), total, plane, dict(stopped))
+            left.clear()
+            for k in {k for masks in anchors.values() for k in masks}:
+                _settle(session, k, axis, t, (first, last))
+        edit.redo = _memory(involved)
+    session.objects_changed.emit()
+    yield PropagationProgress(total, total, None, dict(stopped))
+
+
+def _memory(states: list[ObjectState]) -> Callable[[], None]:
+    """Return a function that gives objects back the scores and settled runs that they have now."""
+    kept = [(state, dict(state.scores), dict(state.settled)) for state in states]
+
+    def restore() -> None:
+        for state, scores, settled in kept:
+            state.scores, state.settled = dict(scores), dict(settled)
+
+    return restore
+
+
+def _groups(
+    session: Session, identities: Sequence[int], axis: str, t: int, span: Stretch
+) -> list[tuple[Stretch, dict[int, dict[int, Mask]]]]:
+    """Return stretches to compute with the anchors that bound them; objects with the same stretch go together."""
+    groups: dict[Stretch, dict[int, dict[int, Mask]]] = {}
+    known = False
+    for k in identities:
+        state = session.objects[k]
+        if state.done:
+            continue
+        anchors = {i: masks[k] for i, masks in session.anchors([k], axis, t).items()}
+        known |= bool(anchors)
+        for stretch in _stretches(state, anchors, axis, t, span):
+            for index, mask in anchors.items():
+                if stretch[0] <= index <= stretch[1]:
+                    groups.setdefault(stretch, {}).setdefault(index, {})[k] = mask
+    if not known:
+        raise PromptError("nothing to propagate: accept a mask of an object that is not finished first")
+    return list(groups.items())
+
+
+def _stretches(state: ObjectState, anchors: dict[int, Mask], axis: str, t: int, span: Stretch) -> list[Stretch]:
+    """Return what has to be computed: everything at first, then only up to the anchors next to a change."""
+    inside = {i: _digest(m) for i, m in anchors.items() if span[0] <= i <= span[1]}
+    if not inside:
+        return []
+    settled = state.settled.get((axis, t))
+    if settled is None or settled.span != span:
+        return [span]
+    changed = {i for i in inside.keys() | settled.anchors.keys() if inside.get(i) != settled.anchors.get(i)}
+    kept = sorted(set(inside) - changed)
+    stretches = set()
+    for i in changed:
+        below = max((k for k in kept if k < i), default=span[0])
+        above = min((k for k in kept if k > i), default=span[1])
+        stretches.add((below, above))
+    return sorted(stretches)
+
+
+def _settle(session: Session, identity: int, axis: str, t: int, span: Stretch) -> None:
+    anchors = session.anchors([identity], axis, t)
+    inside = {i: _digest(m[identity]) for i, m in anchors.items() if span[0] <= i <= span[1]}
+    session.objects[identity].settled[axis, t] = Settled(span, inside)
+
+
+def _digest(mask: Mask) -> int:
+    return hash(np.packbits(mask).tobytes())
+
+
+def _length(stretch: Stretch, anchors: dict[int, dict[int, Mask]]) -> int:
+    """Return how many planes a run visits at most: up from the lowest anchor and down from the highest."""
+    return max(1, (stretch[1] - min(anchors)) + (max(anchors) - stretch[0]))
+
+
+class _Leftovers:
+    """Planes an earlier run filled and this one did not: they are cleared at the end, not before."""
+
+    def __init__(
+        self, session: Session, edit: Edit, axis: str, t: int, stretch: Stretch, anchors: dict[int, dict[int, Mask]]
+    ) -> None:
+        self.session, self.edit = session, edit
+        self.planes = {
+            (k, plane)
+            for k in {k for masks in anchors.values() for k in masks}
+            for plane in session.objects[k].scores
+            if plane.axis == axis and plane.t == t and stretch[0] <= plane.index <= stretch[1]
+        }
+        self.axis, self.t = axis, t
+
+    def seen(self, step: Step) -> None:
+        for k in step.masks:
+            self.planes.discard((k, PlaneRef(self.axis, step.index, self.t)))
+
+    def clear(self) -> None:
+        for k, plane in sorted(self.planes, key=lambda item: item[1].index):
+            self.session.clear_step(self.edit, plane, k)
+            self.session.objects[k].scores.pop(plane, None)
