@@ -1,0 +1,76 @@
+"""From what a user says about objects to the masks that a propagation starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from src_core.errors import PromptError, VolumeError
+from src_core.predictor import Predictor
+from src_core.prompts import Prompts
+from src_core.propagation.settings import Mask
+from src_core.types import Candidates
+from src_core.volumes import Plane, Volume
+
+PromptsByPlane = Mapping[int, Mapping[int, Prompts]]
+"""Plane index -> object id -> what the user says about it there."""
+
+
+def anchor_masks(
+    predictor: Predictor,
+    volume: Volume,
+    prompts: PromptsByPlane,
+    *,
+    axis: str = "z",
+    t: int = 0,
+    c: int | None = None,
+) -> dict[int, dict[int, Mask]]:
+    """Answer the prompts, each with its best candidate that is not empty: the anchors of a propagation.
+
+    Raises
+    ------
+    PromptError
+        A prompt lies outside its plane, or its answer is empty.
+    VolumeError
+        No such plane, or one without any contrast.
+    """
+    anchors: dict[int, dict[int, Mask]] = {}
+    for index, asked in sorted(prompts.items()):
+        plane = volume.plane(**{axis: index}, t=t, c=c)
+        check_contrast(plane, volume.name)
+        for prompt in asked.values():
+            prompt.check_inside(plane.shape)
+        answers = predictor.predict_many(predictor.embed(plane, lazily=True), list(asked.values()))
+        for identity, found in zip(asked, answers, strict=True):
+            anchors.setdefault(index, {})[identity] = best_mask(
+                found, f"the prompts of object {identity} on {axis}={index}"
+            )
+    return anchors
+
+
+def best_mask(found: Candidates, where: str) -> Mask:
+    """Return the best candidate that is not empty.
+
+    Raises
+    ------
+    PromptError
+        All are empty.
+    """
+    seen: list[Mask] = [mask for mask in found.masks if mask.any()]
+    if seen:
+        return seen[0]
+    raise PromptError(f"the network sees nothing at {where}; give a box or more points")
+
+
+def check_contrast(plane: Plane, name: str) -> None:
+    """Raise `VolumeError` if every pixel of a plane has the same value, or none is a number."""
+    pixels = plane.pixels[np.isfinite(plane.pixels)]
+    where = name if plane.axis is None else f"{plane.axis}={plane.index} of {name}"
+    if not pixels.size:
+        raise VolumeError(f"{where} has no pixel that is a finite number: there is nothing to segment")
+    if pixels.min() == pixels.max():
+        raise VolumeError(
+            f"{where} is constant (every pixel is {pixels.min():g}): there is nothing to segment. "
+            "Check the channel and the time point"
+        )

@@ -1,0 +1,253 @@
+"""Propagation straight into a label volume: every plane saved at once, and a killed run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from src_core.errors import PromptError, SessionError, VolumeError
+from src_core.labels import LabelVolume
+from src_core.labels.files import is_label_group
+from src_core.predictor import Predictor
+from src_core.propagation.anchors import PromptsByPlane, anchor_masks
+from src_core.propagation.run import propagate
+from src_core.propagation.settings import PropagationSettings, Step
+from src_core.propagation.store import RunStore
+from src_core.propagation.tracks import PropagationState
+from src_core.types import Cancelled, Progress
+from src_core.volumes import Volume
+from src_core.zoo.checkpoint import fingerprint
+
+
+@dataclass
+class ObjectReport:
+    """What became of one object.
+
+    Attributes
+    ----------
+    first, last
+        The outermost planes with its mask.
+    scores
+        Plane -> confidence, 0 to 1; anchors are left out.
+    stops
+        (plane, why): where it ended, and why it ends there.
+    """
+
+    first: int
+    last: int
+    scores: dict[int, float] = field(default_factory=dict)
+    stops: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did: the labels, each object's fate, and whether it went on from an unfinished run."""
+
+    labels: LabelVolume
+    objects: dict[int, ObjectReport]
+    resumed: bool
+    complete: bool
+
+
+def propagate_to_labels(
+    predictor: Predictor,
+    volume: Volume,
+    prompts: PromptsByPlane,
+    out: str | Path,
+    *,
+    axis: str = "z",
+    start: int | None = None,
+    stop: int | None = None,
+    t: int = 0,
+    c: int | None = None,
+    settings: PropagationSettings | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Report:
+    """Answer the prompts, propagate the masks and write each plane to an OME-Zarr label image at once.
+
+    A run that was killed or cancelled goes on where it was when it is asked again for the same thing, and the
+    labels are then those of an uninterrupted run. Where objects meet on a plane, the one reached later wins,
+    but never over another's anchor.
+
+    Parameters
+    ----------
+    predictor, volume, axis, start, stop, t, c, settings
+        As in `propagate`.
+    prompts
+        Plane index -> object id -> prompts; prompts of one object on several planes make several anchors.
+    out
+        The label image to write. Inside the image's own labels folder it is listed there.
+    overwrite
+        Replace labels that are there, unless they are this very run's, unfinished.
+    progress
+        Called as progress(done, total) in planes; objects that end early make it jump.
+    cancelled
+        Asked after every plane.
+
+    Raises
+    ------
+    PromptError
+        A prompt lies outside its plane, the answer to it is empty, or the range is not within the stack.
+    SessionError
+        `out` is there already, or cannot be written.
+    VolumeError
+        The image cannot be read, has no planes along `axis`, or no contrast.
+    """
+    settings = settings or PropagationSettings()
+    out = Path(out)
+    count = _checked(volume, prompts, axis, start, stop)
+    request = _request(predictor, volume, prompts, axis, start, stop, t, c, settings)
+    store = RunStore(out)
+    resumed = _may_write(out, store, request, overwrite)
+    if resumed:
+        anchors, labels = store.anchors(), LabelVolume.open(out)
+        saved = store.load()
+    else:
+        anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c)
+        labels = _create(volume, out)
+        store.begin(request, anchors)
+        saved = None
+    state, notes = (None, {}) if saved is None else saved
+    objects = {int(k): ObjectReport(**_with_int_keys(o)) for k, o in notes.items()}
+    first, last = start or 0, (count if stop is None else stop) - 1
+    low, high = min(anchors), max(anchors)
+    up, total = last - low + 1, (last - low + 1) + (high - first + 1)
+
+    def checkpoint(state: PropagationState) -> None:
+        store.save(state, {str(k): asdict(o) for k, o in objects.items()})
+        if progress is not None:
+            done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
+            progress(done, total)
+
+    options: dict[str, Any] = {
+        "axis": axis,
+        "start": start,
+        "stop": stop,
+        "t": t,
+        "c": c,
+        "settings": settings,
+    }
+    complete = False
+    for step in _until(
+        propagate(predictor, volume, anchors, **options, checkpoint=checkpoint, resume=state), cancelled
+    ):
+        if step is None:
+            complete = True
+            break
+        anchored = anchors.get(step.index, {}).keys() - step.masks.keys()
+        labels.write_plane(axis, step.index, step.masks, t=t, protect=anchored)
+        _note(objects, step, axis)
+    if complete:
+        store.finish()
+        if progress is not None:
+            progress(total, total)
+    return Report(labels, dict(sorted(objects.items())), resumed, complete)
+
+
+def _until(steps: Iterator[Step], cancelled: Cancelled | None) -> Iterator[Step | None]:
+    """Yield the steps, and None after the last unless cancelled before."""
+    for step in steps:
+        yield step
+        if cancelled is not None and cancelled():
+            return
+    yield None
+
+
+def _note(objects: dict[int, ObjectReport], step: Step, axis: str) -> None:
+    for k in (k for k, mask in step.masks.items() if mask.any()):
+        report = objects.setdefault(k, ObjectReport(step.index, step.index))
+        report.first, report.last = min(report.first, step.index), max(report.last, step.index)
+        if not step.anchor:
+            report.scores[step.index] = round(step.scores[k], 4)
+    for k, reason in step.stopped.items():
+        objects[k].stops.append((step.index, reason))
+
+
+def _with_int_keys(report: dict[str, Any]) -> dict[str, Any]:
+    scores = {int(z): score for z, score in report["scores"].items()}
+    return report | {"scores": scores, "stops": [(z, reason) for z, reason in report["stops"]]}
+
+
+def _checked(volume: Volume, prompts: PromptsByPlane, axis: str, start: int | None, stop: int | None) -> int:
+    if len(volume.spatial_axes) == 2:
+        raise VolumeError(
+            f"{volume.name} is a 2-D image without slices to propagate through; segment it instead"
+        )
+    count = volume.n_planes(axis)
+    first, end = start or 0, count if stop is None else stop
+    if not 0 <= first < end <= count:
+        raise PromptError(f"range {first}:{end} is not within the planes 0:{count} along {axis}")
+    if not any(prompts.values()):
+        raise PromptError("no prompt: give at least one point or box")
+    for index in prompts:
+        if not first <= index < end:
+            raise PromptError(f"a prompt lies on {axis}={index}, outside the planes {first} to {end - 1}")
+    return count
+
+
+def _request(
+    predictor: Predictor,
+    volume: Volume,
+    prompts: PromptsByPlane,
+    axis: str,
+    start: int | None,
+    stop: int | None,
+    t: int,
+    c: int | None,
+    settings: PropagationSettings,
+) -> dict[str, Any]:
+    """Describe everything that decides the result, as JSON."""
+    pixels = xxhash.xxh128()
+    asked: list[Any] = []
+    for index, by_object in sorted(prompts.items()):
+        pixels.update(np.ascontiguousarray(volume.plane(**{axis: index}, t=t, c=c).pixels).tobytes())
+        for k, p in by_object.items():
+            box = None if p.box_yxyx is None else list(p.box_yxyx)
+            asked.append([index, k, p.points_yx.tolist(), p.labels.tolist(), box])
+    return {
+        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
+        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
+        "image content": pixels.hexdigest(),
+        "prompts": asked,
+        "model": [fingerprint(predictor.model), predictor.model.device.type],
+        "planes": [axis, start, stop, t, c],
+        "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
+    }
+
+
+def _may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bool) -> bool:
+    """Return whether `out` is this run's own unfinished output; raise `SessionError` if it is another's."""
+    unfinished = store.request()
+    if unfinished is not None and is_label_group(out):
+        if unfinished == request:
+            return True
+        if not overwrite:
+            other = ", ".join(k for k in request if unfinished.get(k) != request[k])
+            raise SessionError(
+                f"{out} holds an unfinished run with another {other}: give the same again to finish it, "
+                "overwrite it, or choose another path"
+            )
+    elif not overwrite and (out.exists() or out.is_symlink()) and not _is_blank(out):
+        raise SessionError(f"{out} already exists: overwrite it, or choose another path")
+    return False
+
+
+def _is_blank(out: Path) -> bool:
+    # A run killed between creating its labels and noting its request leaves labels without any object.
+    return is_label_group(out) and not LabelVolume.open(out, "r").object_ids()
+
+
+def _create(volume: Volume, out: Path) -> LabelVolume:
+    if volume.path is not None:
+        if out.resolve() == volume.path.resolve():
+            raise SessionError(f"{out} is the image itself and is never replaced; choose another path")
+        if out.resolve().parent == volume.path.resolve() / "labels":
+            return LabelVolume.create_in(volume, out.name, overwrite=True)
+    return LabelVolume.create(out, volume, name=out.name.split(".")[0], overwrite=True)

@@ -1,0 +1,96 @@
+"""What a step of a propagation asks, what it answers, and when an object ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_core.types import Candidates
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PropagationSettings:
+    """What a step asks and when an object ends.
+
+    Attributes
+    ----------
+    cues
+        What goes with the dense prompt: any of "box" and "point", taken from the previous mask. None for what
+        measured best: nothing for networks trained on slices, the box for the others.
+    min_presence, min_score
+        Below either, the object is taken to have ended or the answer to be a guess.
+    min_overlap
+        IoU with the previous plane's mask below which the mask is taken to have jumped to something else.
+    max_growth
+        Ratio of areas from one plane to the next above which the mask is taken to have leaked.
+    """
+
+    cues: tuple[str, ...] | None = None
+    min_presence: float = 0.5
+    min_score: float = 0.35
+    min_overlap: float = 0.1
+    max_growth: float = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What happened on one plane.
+
+    A plane may come several times, each time with other objects.
+
+    Attributes
+    ----------
+    index
+        The plane.
+    masks
+        Object id -> (H, W) bool mask; masks of one step do not overlap.
+    scores
+        Object id -> confidence, 0 to 1; 1 for anchors.
+    stopped
+        Object id -> why it ends before this plane.
+    anchor
+        True where the masks are the caller's own.
+    """
+
+    index: int
+    masks: dict[int, Mask]
+    scores: dict[int, float]
+    stopped: dict[int, str] = field(default_factory=dict)
+    anchor: bool = False
+
+
+def confidence(candidates: Candidates) -> float:
+    """Return the predicted IoU of the best candidate times the probability that the object is there."""
+    return float(np.clip(candidates.scores[0] * candidates.presence, 0, 1))
+
+
+def verdict(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:
+    """Return why the object ends before this plane, or None if it goes on."""
+    mask = found.masks[0]
+    area, before = np.count_nonzero(mask), np.count_nonzero(previous)
+    if area == 0:
+        return "the mask is empty"
+    if found.presence < settings.min_presence:
+        return f"the object has probably ended (presence {found.presence:.2f})"
+    if found.scores[0] < settings.min_score:
+        return f"the network is unsure (score {found.scores[0]:.2f})"
+    if area > settings.max_growth * before:
+        return f"the mask grew {area / before:.1f} times from one plane to the next"
+    shared = np.count_nonzero(mask & previous)
+    if shared / (area + before - shared) < settings.min_overlap and shared < 0.5 * area:
+        return "the mask jumped away from the previous plane's"
+    return None
+
+
+def exclusive(masks: dict[int, Mask], scores: dict[int, float]) -> dict[int, Mask]:
+    """Give pixels that several objects claim to the one with the highest score."""
+    taken: Mask | None = None
+    out: dict[int, Mask] = {}
+    for k in sorted(masks, key=lambda k: -scores[k]):
+        out[k] = masks[k] if taken is None else masks[k] & ~taken
+        taken = out[k].copy() if taken is None else taken | out[k]
+    return {k: out[k] for k in masks}

@@ -1,0 +1,170 @@
+"""An unfinished propagation on disk: request, anchors and last state, each file replaced as a whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_core.errors import SessionError
+from src_core.labels.files import disk_errors
+from src_core.propagation.run import Anchors
+from src_core.propagation.settings import Mask
+from src_core.propagation.tracks import Crop, PackedMask, PropagationState, Track, Waiting
+
+FOLDER = ".napari-sam-run"
+"""Inside the label group, so that whoever replaces the labels removes the state that belongs to them."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class RunStore:
+    """The state of one unfinished run.
+
+    A crop that waits is written once, with the plane it was made on; the state proper holds the tracks only,
+    so that a checkpoint costs the same at the end of a long stretch as at its beginning.
+
+    Parameters
+    ----------
+    labels
+        The folder of the label image that the run writes.
+    """
+
+    def __init__(self, labels: Path) -> None:
+        self.folder = labels / FOLDER
+
+    def begin(self, request: Mapping[str, Any], anchors: Anchors) -> None:
+        """Note what is asked, before the first plane is written."""
+        arrays: Arrays = {}
+        for index, masks in anchors.items():
+            for identity, mask in masks.items():
+                arrays |= _mask_arrays(f"{index}/{identity}", PackedMask.of(mask))
+        with disk_errors(f"store the run's state in {self.folder}"):
+            self.folder.mkdir(exist_ok=True)
+            self._replace("anchors.npz", _packed(arrays))
+            # Last: a folder without it is no run yet.
+            self._replace("request.json", json.dumps(request, indent=1).encode())
+
+    def request(self) -> dict[str, Any] | None:
+        """Return the request of the unfinished run, or None if there is none."""
+        try:
+            found = json.loads((self.folder / "request.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def anchors(self) -> dict[int, dict[int, Mask]]:
+        """Return the anchors that `begin` was given, in the same order."""
+        arrays = self._read("anchors.npz")
+        anchors: dict[int, dict[int, Mask]] = {}
+        for key in _keys(arrays):
+            index, identity = (int(n) for n in key.split("/"))
+            anchors.setdefault(index, {})[identity] = _mask_from(arrays, key).unpack()
+        return anchors
+
+    def save(self, state: PropagationState, notes: Mapping[str, Any]) -> None:
+        """Replace the stored state by this one; `notes` (JSON) come back with `load`."""
+        new = {k: crop for (k, index), crop in state.waiting.items() if index == state.index}
+        arrays: Arrays = {"at": np.array([state.direction, state.index], np.int64)}
+        for k, track in state.tracks.items():
+            arrays |= _mask_arrays(str(k), PackedMask.of(track.mask))
+            if track.dense is not None and track.window is not None:
+                arrays |= {f"{k}.dense": track.dense, f"{k}.window": np.array(track.window)}
+        arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+        with disk_errors(f"store the run's state in {self.folder}"):
+            if new and state.direction > 0:
+                crops: Arrays = {}
+                for k, crop in new.items():
+                    crops |= _crop_arrays(str(k), crop)
+                self._replace(f"waiting-{state.index}.npz", _packed(crops))
+            self._replace("state.npz", _packed(arrays))
+
+    def load(self) -> tuple[PropagationState, dict[str, Any]] | None:
+        """Return the last state and its notes, or None if the run was killed before its first."""
+        if not (self.folder / "state.npz").exists():
+            return None
+        arrays = self._read("state.npz")
+        direction, index = (int(n) for n in arrays.pop("at"))
+        notes = json.loads(arrays.pop("notes").tobytes())
+        tracks = {}
+        for key in _keys(arrays):
+            dense, window = arrays.get(f"{key}.dense"), arrays.get(f"{key}.window")
+            tracks[int(key)] = Track(
+                _mask_from(arrays, key).unpack(), dense, None if window is None else _extent(window)
+            )
+        waiting: Waiting = {}
+        for path in sorted(self.folder.glob("waiting-*.npz"), key=lambda p: int(p.stem.split("-")[1])):
+            plane = int(path.stem.split("-")[1])
+            if plane <= index if direction > 0 else plane < index:
+                crops = self._read(path.name)
+                waiting |= {(int(key), plane): _crop_from(crops, key) for key in _keys(crops)}
+        return PropagationState(direction, index, tracks, waiting), notes
+
+    def finish(self) -> None:
+        """Remove the state: the labels are complete."""
+        with disk_errors(f"remove the run's state in {self.folder}"):
+            # First the file that makes it a run: half a removal must not look like an unfinished one.
+            (self.folder / "request.json").unlink(missing_ok=True)
+            shutil.rmtree(self.folder)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        part = self.folder / f"{name}.part"
+        part.write_bytes(content)
+        os.replace(part, self.folder / name)
+
+    def _read(self, name: str) -> Arrays:
+        path = self.folder / name
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except Exception as error:  # damaged zip files raise whatever their reader trips over
+            raise SessionError(
+                f"the state of the unfinished run in {path} cannot be read ({error}); "
+                "start again and overwrite the labels"
+            ) from error
+
+
+def _packed(arrays: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _keys(arrays: Arrays) -> list[str]:
+    return [name.removesuffix(".bits") for name in arrays if name.endswith(".bits")]
+
+
+def _mask_arrays(key: str, mask: PackedMask) -> Arrays:
+    return {f"{key}.bits": mask.bits, f"{key}.place": np.array([*mask.box, *mask.shape], np.int64)}
+
+
+def _mask_from(arrays: Arrays, key: str) -> PackedMask:
+    y0, x0, y1, x1, height, width = (int(n) for n in arrays[f"{key}.place"])
+    return PackedMask(arrays[f"{key}.bits"], (y0, x0, y1, x1), (height, width))
+
+
+def _crop_arrays(key: str, crop: Crop) -> Arrays:
+    return _mask_arrays(key, crop.mask) | {
+        f"{key}.values": crop.values,
+        f"{key}.low_res": np.array([*crop.corner, *crop.low_res], np.int64),
+        f"{key}.window": np.array(crop.window, np.float64),
+        f"{key}.score": np.array(crop.score, np.float64),
+    }
+
+
+def _crop_from(arrays: Arrays, key: str) -> Crop:
+    y, x, height, width = (int(n) for n in arrays[f"{key}.low_res"])
+    window, score = _extent(arrays[f"{key}.window"]), float(arrays[f"{key}.score"])
+    return Crop(arrays[f"{key}.values"], (y, x), (height, width), window, _mask_from(arrays, key), score)
+
+
+def _extent(values: NDArray[Any]) -> tuple[float, float, float, float]:
+    y0, x0, y1, x1 = (float(v) for v in values)
+    return (y0, x0, y1, x1)

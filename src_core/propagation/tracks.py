@@ -1,0 +1,135 @@
+"""What a propagation remembers from plane to plane, kept small enough to be written to disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from src_core import frames
+from src_core.prompts import Prompts
+from src_core.propagation.settings import Mask, confidence
+from src_core.tiling import Extent
+from src_core.types import Candidates
+
+FAINT_LOGIT = -4.0
+"""Logits below it are as good as background and are not kept while an answer waits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One object on its way in one direction: the last plane's answer, or the anchor it starts from.
+
+    Attributes
+    ----------
+    mask
+        (H, W) bool, not empty.
+    dense, window
+        The low-resolution logits and the window they cover; None at an anchor.
+    """
+
+    mask: Mask
+    dense: NDArray[np.float32] | None = None
+    window: Extent | None = None
+
+    def prompts(self, cues: tuple[str, ...]) -> Prompts:
+        """Return what to ask on the next plane."""
+        y0, x0, y1, x1 = _bounds(self.mask)
+        box = (y0, x0, y1, x1) if "box" in cues else None
+        points = [_innermost(self.mask)] if "point" in cues else None
+        if self.dense is None:
+            return Prompts(points, None, box, self.mask)
+        return Prompts(points, None, box, self.dense, self.window)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """A non-empty mask as the bits of its bounding box (y0, x0, y1, x1) on a plane of `shape`."""
+
+    bits: NDArray[np.uint8]
+    box: tuple[int, int, int, int]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Mask) -> PackedMask:
+        """Pack a (H, W) bool mask."""
+        y0, x0, y1, x1 = _bounds(mask)
+        return cls(np.packbits(mask[y0:y1, x0:x1]), (y0, x0, y1, x1), (mask.shape[0], mask.shape[1]))
+
+    def unpack(self) -> Mask:
+        """Return the (H, W) bool mask."""
+        y0, x0, y1, x1 = self.box
+        mask = np.zeros(self.shape, np.bool_)
+        inside = np.unpackbits(self.bits, count=(y1 - y0) * (x1 - x0))
+        mask[y0:y1, x0:x1] = inside.reshape(y1 - y0, x1 - x0)
+        return mask
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """An answer of the way up that waits for the way down: half-precision logits around the object."""
+
+    values: NDArray[np.float16]
+    corner: tuple[int, int]
+    low_res: tuple[int, int]
+    window: Extent
+    mask: PackedMask
+    score: float
+
+    @classmethod
+    def of(cls, candidates: Candidates) -> Crop:
+        """Keep what blending needs of the best candidate."""
+        logits = candidates.logits[0]
+        y0, x0, y1, x1 = _bounds(logits > FAINT_LOGIT)
+        return cls(
+            logits[y0:y1, x0:x1].astype(np.float16),
+            (y0, x0),
+            (logits.shape[0], logits.shape[1]),
+            candidates.window,
+            PackedMask.of(candidates.masks[0]),
+            confidence(candidates),
+        )
+
+    def logits(self) -> NDArray[np.float32]:
+        """Return all the low-resolution logits, background where none were kept."""
+        out = np.full(self.low_res, -frames.BOOL_LOGIT, np.float32)
+        (y, x), (h, w) = self.corner, self.values.shape
+        out[y : y + h, x : x + w] = self.values
+        return out
+
+
+Waiting = dict[tuple[int, int], Crop]
+"""(object id, plane) -> the answer that waits there."""
+
+
+@dataclass(frozen=True, eq=False)
+class PropagationState:
+    """Where a propagation is, complete enough to go on from there with the same results.
+
+    Attributes
+    ----------
+    direction, index
+        1 on the way up, -1 on the way down, and the last plane that is done.
+    tracks
+        Object id -> the object on its way.
+    waiting
+        Answers of the way up between two anchors that the way down has not reached.
+    """
+
+    direction: int
+    index: int
+    tracks: dict[int, Track]
+    waiting: Waiting
+
+
+def _bounds(mask: Mask) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _innermost(mask: Mask) -> tuple[int, int]:
+    distance = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(distance.argmax()), mask.shape)
+    return int(y), int(x)
