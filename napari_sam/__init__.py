@@ -1,0 +1,1 @@
+"""The napari plugin: Segment Anything for microscopy volumes."""
