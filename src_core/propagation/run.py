@@ -160,10 +160,11 @@ class _Run:
             for k, candidates in found.items():
                 between = self.planes[k][0] < index < self.planes[k][-1]
                 reason = verdict(tracks[k].mask, candidates, self.settings)
-                other = waiting.pop((k, index), None) if direction < 0 else None
+                other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
-                    if not between:
+                    # Between anchors the other direction may still reach this plane, and up comes first.
+                    if not between or (direction < 0 and other is None):
                         stopped[k] = reason
                 else:
                     tracks[k] = Track(candidates.masks[0], candidates.logits[0], candidates.window)
@@ -171,13 +172,15 @@ class _Run:
                         waiting[k, index] = Crop.of(candidates)
                         continue
                     if other is not None:
+                        del waiting[k, index]
                         candidates = self._blend(k, index, other, candidates)
                     masks[k], scores[k] = candidates.masks[0], confidence(candidates)
             if direction < 0:  # forward answers whose way back has ended
                 for k in [k for k, i in waiting if i == index]:
                     masks[k], scores[k] = (crop := waiting.pop((k, index))).mask.unpack(), crop.score
             if masks or stopped:
-                yield Step(index, exclusive(masks, scores), scores, stopped)
+                others = self.anchors.get(index, {}).values()
+                yield Step(index, exclusive(masks, scores, others), scores, stopped)
             if self.checkpoint is not None:
                 self.checkpoint(PropagationState(direction, index, dict(tracks), dict(waiting)))
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
@@ -203,5 +206,7 @@ class _Run:
         )
         mixed = (1 - weight) * logits + weight * backward.logits[0]
         mask = self.predictor.mask_of(mixed, backward.window, backward.masks.shape[1:])
+        if not mask.any():  # the two disagree entirely: the nearer one knows better
+            mask = backward.masks[0] if weight >= 0.5 else forward.mask.unpack()
         score = (1 - weight) * forward.score + weight * confidence(backward)
         return Candidates(mask[None], np.array([score], np.float32), mixed[None], backward.window)

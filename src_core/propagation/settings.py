@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,7 +48,7 @@ class Step:
     index
         The plane.
     masks
-        Object id -> (H, W) bool mask; masks of one step do not overlap.
+        Object id -> (H, W) bool mask; masks of one step overlap neither each other nor the plane's anchors.
     scores
         Object id -> confidence, 0 to 1; 1 for anchors.
     stopped
@@ -86,11 +87,13 @@ def verdict(previous: Mask, found: Candidates, settings: PropagationSettings) ->
     return None
 
 
-def exclusive(masks: dict[int, Mask], scores: dict[int, float]) -> dict[int, Mask]:
-    """Give pixels that several objects claim to the one with the highest score."""
+def exclusive(masks: dict[int, Mask], scores: dict[int, float], anchors: Iterable[Mask]) -> dict[int, Mask]:
+    """Give pixels that several objects claim to the one with the highest score, but never an anchor's."""
     taken: Mask | None = None
+    for anchor in anchors:
+        taken = anchor if taken is None else taken | anchor
     out: dict[int, Mask] = {}
     for k in sorted(masks, key=lambda k: -scores[k]):
         out[k] = masks[k] if taken is None else masks[k] & ~taken
-        taken = out[k].copy() if taken is None else taken | out[k]
+        taken = out[k] if taken is None else taken | out[k]
     return {k: out[k] for k in masks}
