@@ -229,13 +229,16 @@ def _may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: b
         if unfinished == request:
             return True
         if not overwrite:
-            other = ", ".join(k for k in request if unfinished.get(k) != request[k])
+            differ = [k for k in request if unfinished.get(k) != request[k]]
+            if "prompts" in differ:  # then other planes were looked at
+                differ = [k for k in differ if k != "image content"]
+            other = ", ".join(differ)
             raise SessionError(
                 f"{out} holds an unfinished run with another {other}: give the same again to finish it, "
-                "overwrite it, or choose another path"
+                "overwrite it (--overwrite), or choose another path"
             )
     elif not overwrite and (out.exists() or out.is_symlink()) and not _is_blank(out):
-        raise SessionError(f"{out} already exists: overwrite it, or choose another path")
+        raise SessionError(f"{out} already exists: overwrite it (--overwrite), or choose another path")
     return False
 
 
