@@ -179,6 +179,8 @@ def propagation_of(predictor: PredictorLike, **options: Any) -> PropagateFunctio
 
         found = np.zeros(volume.shape[:3], np.bool_)
         found[z0] = mask
+        if not found.any():  # the answer to the click was empty: that goes nowhere
+            return found
         opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None)
         for step in propagate(cast("Predictor", predictor), opened, {z0: {1: mask}}, **options):
             if 1 in step.masks and step.index != z0:
