@@ -1,0 +1,83 @@
+"""`napari-sam demo`: the main job on a stack that ships with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from src_core.cli.options import (
+    DeviceOption,
+    ModelOption,
+    OverwriteOption,
+    console,
+    load_predictor,
+    progress_bar,
+    write_png,
+)
+from src_core.cli.propagate import describe
+from src_core.errors import SamError
+
+
+def demo(
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Without a window: write files instead.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the labels and the picture.")] = Path(
+        "napari-sam-demo"
+    ),
+    sample: Annotated[str, typer.Option(help="plant_nuclei (real) or drawn_nuclei.")] = "plant_nuclei",
+    model: ModelOption = "nano",
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Click on a few nuclei of a sample stack and propagate them; in napari, or headless."""
+    if not headless:
+        _open_window(sample)
+        return
+    from src_core.montage import montage, object_montage
+    from src_core.prompts import Prompts
+    from src_core.propagation import propagate_to_labels
+    from src_core.samples import open_sample, sample_clicks
+
+    volume = open_sample(sample)
+    prompts: dict[int, dict[int, Prompts]] = {}
+    for k, (z, y, x) in enumerate(sample_clicks(sample), start=1):
+        prompts.setdefault(z, {})[k] = Prompts([(y, x)])
+    predictor = load_predictor(model, device)
+    labels_path = out / f"{sample}.labels.ome.zarr"
+    with progress_bar("propagating") as progress:
+        report = propagate_to_labels(
+            predictor, volume, prompts, labels_path, overwrite=overwrite, progress=progress
+        )
+    extents = {k: (found.first, found.last) for k, found in report.objects.items()}
+    low, high = min(first for first, _ in extents.values()), max(last for _, last in extents.values())
+    planes = sorted({round(low + i * (high - low) / 8) for i in range(9)})
+    pictures = {
+        "objects": object_montage(volume, report.labels, extents),
+        "slices": montage(volume, report.labels, planes),
+    }
+    written = [labels_path]
+    for name, picture in pictures.items():
+        path = out / f"{sample}.{name}.png"
+        write_png(path, picture, overwrite=True)
+        written.append(path)
+    screen = console()
+    for line in [*describe(report, "z"), *(f"wrote {path}" for path in written)]:
+        screen.print(line)
+
+
+def _open_window(sample: str) -> None:
+    from importlib import import_module
+
+    install = "pip install 'napari-sam-stacks[gui]'"
+    try:
+        import_module("napari")
+        window = import_module("napari_sam.demo")
+    except ImportError as error:
+        raise SamError(
+            f"the demo's window needs napari and the plugin ({error}): {install}. "
+            "Without a window: napari-sam demo --headless"
+        ) from error
+    window.open_demo(sample)

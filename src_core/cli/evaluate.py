@@ -1,0 +1,60 @@
+"""`napari-sam evaluate`: a model's numbers, as a table, as JSON and as a plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from src_core.cli.options import (
+    DeviceOption,
+    ModelOption,
+    can_plot,
+    console,
+    load_predictor,
+    progress_bar,
+    write_aside,
+    write_text,
+)
+
+DEFAULT_SETS = ["dsb2018", "isbi2012", "plant_nuclei", "ovule_cells", "stardist3d"]
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of the data sets.")] = Path("data"),
+    sets: Annotated[
+        list[str] | None, typer.Option("--sets", help="A set's name; may be repeated; all five if not given.")
+    ] = None,
+    more_sets: Annotated[list[str] | None, typer.Argument(metavar="[SETS]...", help="More sets.")] = None,
+    model: ModelOption = "nano",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("napari-sam-evaluation"),
+    objects: Annotated[
+        int | None, typer.Option(min=1, help="Objects per set; 120 in 2D and 40 in 3D if not given.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure a model: simulated clicks in 2D, propagation through volumes in 3D."""
+    from src_core.evaluation.suite import run_suite
+    from src_core.evaluation.tables import markdown_table, plot_clicks, rich_table
+
+    plots = can_plot()
+    predictor = load_predictor(model, device)
+    names = [*(sets or ()), *(more_sets or ())] or DEFAULT_SETS
+    with progress_bar("evaluating") as progress:
+        result = run_suite(predictor, data, names, objects, progress)
+    screen = console()
+    text = f"# {model}\n"
+    for title, rows in (("2D: simulated clicks", result.summary_2d), ("3D: propagation", result.summary_3d)):
+        if rows:
+            text += f"\n## {title}\n\n{markdown_table(rows, 'set')}"
+            screen.print(rich_table(rows, title))
+    name = Path(model).stem
+    written = {f"{name}.md": text, f"{name}.json": result.to_json()}
+    for file, content in written.items():
+        write_text(out / file, content)
+        screen.print(f"wrote {out / file}")
+    drawn = {k: r for k, r in result.clicks.items() if r}
+    if plots and drawn:
+        write_aside(out / f"{name}.png", lambda part: plot_clicks(drawn, part), overwrite=True)
+        screen.print(f"wrote {out / f'{name}.png'}")

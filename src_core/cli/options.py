@@ -1,0 +1,141 @@
+"""Options that several commands share, and how they show progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from src_core.predictor import Predictor
+    from src_core.volumes import Volume
+
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="OME-Zarr, zarr, TIFF, or its address.")]
+PointOption = Annotated[
+    list[str] | None,
+    typer.Option("--point", metavar="[Z,]Y,X", help="A pixel inside the object; may be repeated."),
+]
+NegativeOption = Annotated[
+    list[str] | None,
+    typer.Option("--negative", metavar="[Z,]Y,X", help="A pixel outside the object; may be repeated."),
+]
+BoxOption = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="[Z,]Y0,X0,Y1,X1", help="A box around the object, half-open."),
+]
+AxisOption = Annotated[str, typer.Option(help="The axis across the slices: z, y or x.")]
+TimeOption = Annotated[int, typer.Option("--time", min=0, help="Time point.")]
+ChannelOption = Annotated[int | None, typer.Option("--channel", min=0, help="Channel; 0 if not given.")]
+ModelOption = Annotated[str, typer.Option(help="A model's name (`napari-sam models`) or a weights file.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
+
+
+def console() -> Console:
+    """Return the console for results; progress goes to stderr."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def open_image(path: str, axis: str = "z") -> tuple[Volume, bool]:
+    """Open an image and say whether it has slices along `axis`.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be opened, or has no such axis.
+    """
+    from src_core.volumes import open_volume
+
+    volume = open_volume(path)
+    volume.n_planes(axis)
+    return volume, len(volume.spatial_axes) == 3
+
+
+@contextmanager
+def progress_bar(what: str, *, in_bytes: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a bar with the time left; yields progress(done, total, note="")."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total or None, note=note)
+
+        yield update
+
+
+def write_aside(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> None:
+    """Write a file under another name and rename it, so that `path` never holds half a file.
+
+    Raises
+    ------
+    SessionError
+        `path` exists and may not be replaced, or cannot be written.
+    """
+    from src_core.errors import SessionError
+    from src_core.labels.files import disk_errors
+
+    if path.exists() and (not overwrite or path.is_dir()):
+        raise SessionError(f"{path} already exists; pass --overwrite or choose another path")
+    part = path.with_name(f".part-{path.name}")
+    with disk_errors(f"write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_png(path: Path, picture: NDArray[np.uint8], *, overwrite: bool) -> None:
+    """Write a picture, (H, W) or (H, W, 3), as `write_aside` does."""
+    from PIL import Image
+
+    write_aside(path, lambda part: Image.fromarray(picture).save(part, format="png"), overwrite=overwrite)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a text file, as `write_aside` does."""
+    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=True)
+
+
+def load_predictor(name: str, device: str) -> Predictor:
+    """Load a model, downloading it with a bar if need be."""
+    from src_core import zoo
+    from src_core.predictor import Predictor
+
+    known = {m.name: m for m in zoo.models()}
+    if name in known and known[name].downloaded is None and not known[name].bundled:
+        with progress_bar(f"downloading {name}", in_bytes=True) as progress:
+            return Predictor(zoo.load(name, device, progress), name)
+    return Predictor.load(name, device)
+
+
+def can_plot() -> bool:
+    """Say whether plots can be drawn; without matplotlib, note that there will be none."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is not None:
+        return True
+    typer.echo("no plots: they need the package matplotlib", err=True)
+    return False

@@ -1,0 +1,135 @@
+"""`napari-sam propagate`: objects through a stack, into a label volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from src_core.cli.options import (
+    AxisOption,
+    BoxOption,
+    ChannelOption,
+    DeviceOption,
+    ImageArgument,
+    ModelOption,
+    NegativeOption,
+    OverwriteOption,
+    PointOption,
+    TimeOption,
+    console,
+    load_predictor,
+    open_image,
+    progress_bar,
+)
+from src_core.cli.prompts import typed_prompts
+from src_core.errors import PromptError
+
+if TYPE_CHECKING:
+    from src_core.propagation import Report
+
+
+def propagate(
+    ctx: typer.Context,
+    image: ImageArgument,
+    out: Annotated[Path, typer.Option(help="The OME-Zarr label image to write.")],
+    point: PointOption = None,
+    negative: NegativeOption = None,
+    box: BoxOption = None,
+    object_id: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="ID", help="Whose the following prompts are; 1 before the first."),
+    ] = None,
+    model: ModelOption = "nano",
+    axis: AxisOption = "z",
+    planes: Annotated[
+        str | None, typer.Option("--range", metavar="START:STOP", help="Slices to fill, half-open.")
+    ] = None,
+    time: TimeOption = 0,
+    channel: ChannelOption = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    min_presence: Annotated[
+        float | None, typer.Option(help="An object ends where it is less likely to be there.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="An object ends where the network is less sure of its mask.")
+    ] = None,
+    min_overlap: Annotated[
+        float | None,
+        typer.Option(help="An object ends where its mask overlaps less with the last one (IoU)."),
+    ] = None,
+    max_growth: Annotated[
+        float | None, typer.Option(help="An object ends where its area grows by more than this factor.")
+    ] = None,
+) -> None:
+    """Propagate objects through a stack, from the planes where they are prompted.
+
+    Every plane is saved at once. Killed, it goes on where it was when the same command is given again.
+
+    \b
+    Example:
+    napari-sam propagate cells.ome.zarr --out labels.ome.zarr
+        --point 50,120,88 --object 2 --box 48,10,20,60,70
+    """  # noqa: D301 - click's mark for lines that must stay as they are
+    del point, negative, box, object_id  # read in the order in which they were typed
+    volume, sliced = open_image(image, axis)
+    prompts = typed_prompts(ctx, axis, sliced=sliced)
+    start, stop = _range(planes)
+    from src_core.propagation import PropagationSettings, propagate_to_labels
+
+    given = {
+        "min_presence": min_presence,
+        "min_score": min_score,
+        "min_overlap": min_overlap,
+        "max_growth": max_growth,
+    }
+    settings = PropagationSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    predictor = load_predictor(model, device)
+    with progress_bar("propagating") as progress:
+        report = propagate_to_labels(
+            predictor,
+            volume,
+            prompts,
+            out,
+            axis=axis,
+            start=start,
+            stop=stop,
+            t=time,
+            c=channel,
+            settings=settings,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    screen = console()
+    if report.resumed:
+        screen.print("went on from an unfinished run")
+    for line in describe(report, axis):
+        screen.print(line)
+    screen.print(f"wrote {out}")
+
+
+def describe(report: Report, axis: str) -> list[str]:
+    """Say in a line per object where it is, why it ended, and where to look first."""
+    lines = []
+    for k, found in report.objects.items():
+        parts = [f"object {k}: {axis}={found.first}..{found.last}"]
+        parts += [f"ended at {axis}={plane}: {reason}" for plane, reason in found.stops]
+        if found.scores:
+            worst = min(found.scores, key=lambda plane: found.scores[plane])
+            parts.append(f"least sure at {axis}={worst} ({found.scores[worst]:.2f})")
+        lines.append("; ".join(parts))
+    return lines
+
+
+def _range(text: str | None) -> tuple[int | None, int | None]:
+    if text is None:
+        return None, None
+    start, colon, stop = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return (int(start) if start else None), (int(stop) if stop else None)
+    except ValueError:
+        raise PromptError(f"--range takes START:STOP, for instance 20:80, got {text!r}") from None

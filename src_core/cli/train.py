@@ -1,0 +1,105 @@
+"""`napari-sam train`: nano from scratch, on drawn stacks and the user's labelled images."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from src_core.cli.options import can_plot, console, progress_bar, write_aside
+from src_core.errors import SamError
+
+if TYPE_CHECKING:
+    from src_core.training.loop import TrainConfig
+
+TEST_SPLIT_OF = "dsb2018"
+"""The one training set of which `napari-sam evaluate` uses a part."""
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for weights, log and drawn stacks.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of .npz files with image and labels; without, drawn stacks only."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, data and prompts.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with any fields of TrainConfig; options win over it.")
+    ] = None,
+) -> None:
+    """Train the small network, or go on with the run found in --out."""
+    settings = _config(out, images, steps, seed, config)
+    plots = can_plot()
+    from src_core.training.loop import train as run
+    from src_core.training.loop import training_files
+
+    training_files(settings)
+    with progress_bar("training") as progress:
+        weights = run(settings, lambda done, total, loss: progress(done, total, f"loss {loss:.3f}"))
+    screen = console()
+    screen.print(f"weights: {weights}")
+    if plots:
+        plot = out / "loss.png"
+        write_aside(plot, lambda part: _plot_loss(out / "log.jsonl", part), overwrite=True)
+        screen.print(f"loss plot: {plot}")
+
+
+def _config(
+    out: Path, images: Path | None, steps: int | None, seed: int | None, config: Path | None
+) -> TrainConfig:
+    from dataclasses import fields
+
+    from src_core.evaluation import test_files
+    from src_core.training.loop import TrainConfig
+
+    given = _read_toml(config) if config is not None else {}
+    known = {f.name: f for f in fields(TrainConfig)}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise SamError(f"{config} has unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
+    defaults = TrainConfig(out)
+    for name, value in given.items():
+        expected = str if name in ("images", "out") else type(getattr(defaults, name))
+        if expected is float and type(value) is int:
+            given[name] = float(value)
+        elif expected is tuple and type(value) is list:
+            given[name] = tuple(str(v) for v in value)
+        elif type(value) is not expected:
+            raise SamError(f"{config}: {name} must be a {expected.__name__}, got {value!r}")
+    options: dict[str, Any] = {"out": out, "images": images, "steps": steps, "seed": seed}
+    merged = given | {k: v for k, v in options.items() if v is not None}
+    folder = merged["images"] = None if merged.get("images") is None else Path(merged["images"])
+    if folder is not None and folder.resolve().name == TEST_SPLIT_OF:
+        merged["excluded"] = tuple(sorted({*merged.get("excluded", ()), *test_files(folder)}))
+    return TrainConfig(**merged)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SamError(f"{path} is not valid TOML ({error})") from error
+
+
+def _plot_loss(log: Path, path: Path) -> None:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    losses: dict[int, float] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        losses[record["step"]] = record["loss"]  # a resumed run repeats steps; the last time counts
+    order = sorted(losses)
+    values = np.array([losses[step] for step in order])
+    width = max(1, len(values) // 50)
+    smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(order, values, alpha=0.3)
+    axes.plot(order[width - 1 :], smooth)
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, format="png", dpi=150)

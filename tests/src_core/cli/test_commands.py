@@ -1,0 +1,254 @@
+"""Every command doing its job on a tiny stack."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from src_core import __version__, samples, zoo
+from src_core.labels import LabelVolume
+from tests.src_core.cli.conftest import Run
+from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS
+from tests.src_core.image_files import write_ome_zarr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from src_core.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit as e: print(e.code)\n"
+        "heavy = {'torch', 'zarr', 'numpy', 'scipy', 'skimage', 'tifffile', 'dask', 'napari', 'pooch'}\n"
+        "print('loaded:', sorted(heavy & sys.modules.keys()))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "propagate" in found.stdout and found.stdout.endswith("0\nloaded: []\n"), found.stdout
+
+
+def test_the_module_runs_as_a_program() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "src_core.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == f"napari-sam {__version__}\n"
+
+
+def test_info_shows_what_the_metadata_says(run: Run, stack: Path) -> None:
+    from src_core.volumes import open_volume
+
+    LabelVolume.create_in(open_volume(stack), "nuclei")
+    found = run("info", stack)
+    assert found.exit_code == 0
+    for text in (
+        "z=6, y=48, x=48",
+        "uint8",
+        "z: 2 micrometer",
+        "y: 0.5",
+        "6x48x48",
+        "nuclei (6x48x48 uint32)",
+    ):
+        assert text in found.stdout
+
+
+def test_models_lists_the_zoo_and_downloads(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path))
+    listed = run("models")
+    assert listed.exit_code == 0
+    assert all(info.name in listed.stdout for info in zoo.models())
+    asked = []
+
+    def download(info: zoo.ModelInfo, progress: object) -> Path:
+        asked.append(info.name)
+        progress(5, 10)  # type: ignore[operator]
+        return tmp_path / "file"
+
+    monkeypatch.setattr(zoo, "download", download)
+    assert run("models", "--download", "vit_t").stdout.strip() == str(tmp_path / "file")
+    assert asked == ["vit_t"]
+
+
+def test_an_interrupted_download_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*args: object) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "download", download)
+    found = run("models", "--download", "vit_t")
+    assert found.exit_code == 130 and "interrupted" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask.tif", "labels.ome.zarr"])
+def test_segment_writes_the_mask(run: Run, stack: Path, weights: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "new" / name
+    found = run("segment", stack, "--point", "2,22,18", "--model", weights, "--out", out)
+    assert found.exit_code == 0, found.output
+    assert found.stdout.count("candidate") == 3 and found.stdout.count("(saved)") == 1
+    n_pixels = int(found.stdout.split("(saved)")[0].splitlines()[-1].split(",")[1].split()[0])
+    if name.endswith("zarr"):
+        mask = LabelVolume.open(out, "r").read_plane("z", 2) == 1
+    else:
+        picture = read_picture(out) if name.endswith("png") else tifffile.imread(out)
+        assert picture.shape == (48, 48) and picture.dtype == np.uint8 and set(np.unique(picture)) <= {0, 255}
+        mask = picture == 255
+    assert np.count_nonzero(mask) == n_pixels > 0
+    again = run("segment", stack, "--point", "2,22,18", "--model", weights, "--out", out)
+    assert again.exit_code == 2 and "already exists" in again.stderr
+    assert (
+        run(
+            "segment", stack, "--box", "2,10,8,30,30", "--model", weights, "--out", out, "--overwrite"
+        ).exit_code
+        == 0
+    )
+
+
+def test_segment_a_flat_image(run: Run, weights: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image.tif"
+    tifffile.imwrite(image, samples.open_sample("plant_nuclei").plane(z=20).pixels)
+    marks = ("--point", "35,52", "--negative", "5,5", "--box", "20,40,50,70")
+    found = run("segment", image, *marks, "--model", weights, "--out", tmp_path / "m.png")
+    assert found.exit_code == 0, found.output
+    assert read_picture(tmp_path / "m.png").any()
+
+
+def test_propagate_writes_every_object(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.ome.zarr"
+    marks = "--point 2,22,18 --negative 2,2,2 --point 4,24,18 --object 7 --box 3,28,24,44,40".split()
+    found = run("propagate", stack, *marks, "--model", weights, "--out", out, *PERMISSIVE_OPTIONS)
+    assert found.exit_code == 0, found.output
+    labels = LabelVolume.open(out, "r")
+    assert labels.object_ids() == [1, 7] and labels.shape == (6, 48, 48)
+    assert labels.scale == {"z": 2.0, "y": 0.5, "x": 0.5}
+    assert "object 1: z=" in found.stdout and "object 7: z=" in found.stdout
+    assert not list(out.glob(".*")), "the state of the run is gone once it is complete"
+    again = run("propagate", stack, *marks, "--model", weights, "--out", out)
+    assert again.exit_code == 2 and "already exists" in again.stderr
+    replaced = run("propagate", stack, "--point", "2,22,18", "--model", weights, "--out", out, "--overwrite")
+    assert replaced.exit_code == 0 and LabelVolume.open(out, "r").object_ids() == [1]
+    assert "ended at z=" in replaced.stdout
+
+
+def test_propagate_along_another_axis_and_within_a_range(
+    run: Run, stack: Path, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels.ome.zarr"
+    options = ("--axis", "y", "--range", "18:26", "--model", weights, "--out", out, *PERMISSIVE_OPTIONS)
+    found = run("propagate", stack, "--point", "22,2,18", *options)
+    assert found.exit_code == 0, found.output
+    written = LabelVolume.open(out, "r").bounding_box(1)
+    assert written is not None and written[0][1] >= 18 and written[1][1] <= 26
+
+
+def test_propagate_into_the_images_own_labels(run: Run, stack: Path, weights: Path) -> None:
+    out = stack / "labels" / "cells"
+    options = ("--model", weights, "--out", out, *PERMISSIVE_OPTIONS)
+    assert run("propagate", stack, "--point", "2,22,18", *options).exit_code == 0
+    assert "cells (6x48x48 uint32)" in run("info", stack).stdout
+
+
+def test_the_demo_writes_labels_and_pictures(
+    run: Run, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from src_core.volumes import open_volume
+
+    # A few slices of the sample are enough here.
+    volume = samples.open_sample("plant_nuclei")
+    part = np.stack([volume.plane(z=z).pixels for z in range(22, 27)])
+    monkeypatch.setattr(samples, "open_sample", lambda name: replace(open_volume(part), name=name))
+    monkeypatch.setattr(samples, "sample_clicks", lambda name: [(2, 35, 52), (2, 68, 62)])
+    found = run("demo", "--headless", "--out", tmp_path / "demo", "--model", weights)
+    assert found.exit_code == 0, found.output
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names == {"plant_nuclei.labels.ome.zarr", "plant_nuclei.objects.png", "plant_nuclei.slices.png"}
+    assert all(str(tmp_path / "demo" / name) in found.stdout for name in names)
+
+
+def test_the_demo_without_napari_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "napari", None)
+    found = run("demo")
+    assert found.exit_code == 2 and "pip install 'napari-sam-stacks[gui]'" in found.stderr
+
+
+def test_evaluate_writes_table_json_and_plot(run: Run, weights: Path, tmp_path: Path) -> None:
+    from src_core.volumes import open_volume
+
+    data, out = tmp_path / "data", tmp_path / "results"
+    image, truth = small_truth()
+    path = write_ome_zarr(data / "cells_1.ome.zarr", [image])
+    labels = LabelVolume.create_in(open_volume(path), "ground_truth")
+    for z, plane in enumerate(truth):
+        labels.write_plane("z", z, {1: plane})
+    (data / "flat").mkdir()
+    np.savez(data / "flat" / "0.npz", image=image[2], labels=truth[2].astype(np.uint8))
+    found = run(
+        "evaluate",
+        "--data",
+        data,
+        "--sets",
+        "flat",
+        "cells",
+        "--objects",
+        1,
+        "--model",
+        weights,
+        "--out",
+        out,
+    )
+    assert found.exit_code == 0, found.output
+    table = (out / "random.md").read_text()
+    assert "| flat |" in table and "| cells, true slice |" in table and "| cells, one click |" in table
+    assert json.loads((out / "random.json").read_text())["2D"]["flat"]["objects"] == 1
+    assert read_picture(out / "random.png").shape[1] > 300
+    missing = run("evaluate", "--data", data, "--sets", "nothing", "--model", weights, "--out", out)
+    assert missing.exit_code == 2 and "nothing" in missing.stderr
+
+
+def read_picture(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def small_truth() -> tuple[np.ndarray, np.ndarray]:
+    z, y, x = np.mgrid[:6, :32, :32]
+    truth = (y - 15) ** 2 + (x - 15) ** 2 < 60
+    return np.where(truth, 200, 30).astype(np.uint8), truth & (z >= 0)
+
+
+def test_train_makes_weights_and_resumes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from src_core.training import loop
+
+    images = tmp_path / "dsb2018"
+    images.mkdir()
+    for n in range(70):
+        np.savez(images / f"{n}.npz", image=np.zeros((8, 8), np.uint8), labels=np.zeros((8, 8), np.uint8))
+    seen: list[loop.TrainConfig] = []
+
+    def train(config: loop.TrainConfig, progress: object) -> Path:
+        seen.append(config)
+        config.out.mkdir(exist_ok=True)
+        with (config.out / "log.jsonl").open("a") as log:
+            log.writelines(json.dumps({"step": n, "loss": 3.0 - n}) + "\n" for n in range(3))
+        progress(3, 3, 1.0)  # type: ignore[operator]
+        return config.out / "nano.safetensors"
+
+    monkeypatch.setattr(loop, "train", train)
+    toml = tmp_path / "config.toml"
+    toml.write_text("steps = 7\nlearning_rate = 1\nexcluded = ['0.npz']\n")
+    out = tmp_path / "run"
+    found = run("train", "--images", images, "--out", out, "--steps", 3, "--seed", 4, "--config", toml)
+    assert found.exit_code == 0, found.output
+    assert str(out / "nano.safetensors") in found.stdout.replace("\n", "") and (out / "loss.png").exists()
+    (config,) = seen
+    assert (config.steps, config.seed, config.learning_rate) == (3, 4, 1.0)
+    assert "0.npz" in config.excluded and 60 <= len(config.excluded) <= 61, "the test split stays out"
+    toml.write_text("speed = 7\n")
+    assert "unknown settings speed" in run("train", "--out", out, "--config", toml).stderr
+    toml.write_text("steps = 'many'\n")
+    assert "steps must be a int" in run("train", "--out", out, "--config", toml).stderr
