@@ -1,0 +1,121 @@
+"""Synthetic stacks: the same seed draws the same stack, and what is drawn can be learned from."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from src_core.synthetic import FAMILIES, make_stack
+from src_core.synthetic.fields import grid_px, pack, smooth_noise, tubes
+from src_core.synthetic.optics import blur, resample, sections, to_uint8
+
+SHAPE = (6, 64, 64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_seed_is_a_stack(family: str) -> None:
+    a, b, c = (make_stack(seed, SHAPE, family) for seed in (3, 3, 4))
+    assert np.array_equal(a.image, b.image)
+    assert np.array_equal(a.labels, b.labels)
+    assert a.z_step_px == b.z_step_px
+    assert not np.array_equal(a.labels, c.labels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes_and_dtypes(family: str) -> None:
+    for seed in range(3):
+        stack = make_stack(seed, SHAPE, family)
+        assert stack.family == family
+        assert stack.image.dtype == np.uint8
+        assert stack.image.shape in (SHAPE, (*SHAPE, 3))
+        assert stack.labels.dtype == np.uint16
+        assert stack.labels.shape == SHAPE
+        assert 0.5 <= stack.z_step_px <= 60
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_most_seeds_show_objects_that_can_be_seen(family: str) -> None:
+    seen = 0
+    for seed in range(10):
+        stack = make_stack(seed, SHAPE, family, radius_px=12)
+        grey = stack.image if stack.image.ndim == 3 else stack.image.mean(-1)
+        inside = stack.labels > 0
+        if 0.02 < inside.mean() < 0.98:
+            # by brightness or by its variation: some families differ in texture only
+            a, b = grey[inside].astype(float), grey[~inside].astype(float)
+            seen += abs(a.mean() - b.mean()) > 3 or abs(a.std() - b.std()) > 3
+        assert grey.std() > 1
+    assert seen >= 8
+
+
+def test_families_and_colour_occur_by_themselves() -> None:
+    stacks = [make_stack(seed, (2, 32, 32)) for seed in range(60)]
+    assert {s.family for s in stacks} == set(FAMILIES)
+    assert {s.image.ndim for s in stacks} == {3, 4}
+
+
+def test_objects_go_on_from_slice_to_slice() -> None:
+    labels = make_stack(1, (12, 64, 64), "nuclei", radius_px=14).labels
+    kept = []
+    for a, b in pairwise(labels):
+        for k in np.unique(a)[1:]:
+            if np.count_nonzero(a == k) > 100:
+                kept.append(np.count_nonzero((a == k) & (b == k)) / np.count_nonzero(a == k))
+    assert len(kept) > 5
+    assert np.median(kept) > 0.6
+
+
+def test_the_radius_is_about_what_was_asked() -> None:
+    small, large = (make_stack(2, (4, 128, 128), "membranes", radius_px=r).labels for r in (8, 32))
+    areas = [
+        np.median(np.bincount(x[2].ravel())[1:][np.bincount(x[2].ravel())[1:] > 0]) for x in (small, large)
+    ]
+    assert areas[1] > 4 * areas[0]
+
+
+def test_noise_has_mean_zero_and_variance_one() -> None:
+    noise = smooth_noise(np.random.default_rng(0), (8, 40, 40), (2, 8, 8))
+    assert noise.dtype == np.float32
+    assert abs(noise.mean()) < 1e-4
+    assert noise.std() == pytest.approx(1, abs=1e-3)
+    rough = smooth_noise(np.random.default_rng(0), (8, 40, 40), (1, 1, 1))
+    assert np.abs(np.diff(noise, axis=2)).mean() < 0.5 * np.abs(np.diff(rough, axis=2)).mean()
+
+
+def test_packing_divides_space_without_gaps_in_the_numbering() -> None:
+    rng = np.random.default_rng(0)
+    for packing in (pack(rng, grid_px(SHAPE, 2.0), 9, 2.0), tubes(rng, grid_px(SHAPE, 2.0), 5, 3)):
+        assert packing.owner.shape == packing.reach.shape == packing.gap.shape == SHAPE
+        assert packing.owner.min() >= 0
+        assert packing.owner.max() < packing.n_objects
+        assert packing.reach.min() >= 0
+        assert packing.gap.min() >= 0
+    packing = pack(rng, grid_px(SHAPE, 2.0), 9, 2.0)
+    assert np.array_equal(np.unique(packing.owner), np.arange(packing.n_objects))
+
+
+def test_sections_move_image_and_labels_together() -> None:
+    labels = np.zeros((5, 32, 32), np.uint16)
+    labels[:, 10:20, 10:20] = 7
+    image, moved = sections(np.random.default_rng(1), labels.astype(np.float32), labels)
+    assert (moved != labels).any()
+    assert (labels[:, 10:20, 10:20] == 7).all()  # the argument is untouched
+    for a, b in zip(image, moved, strict=True):
+        if a.std() > 1:
+            assert a[b == 7].mean() > a[b == 0].mean() + 1
+
+
+def test_optics_keep_their_promises() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.random((3, 32, 32)).astype(np.float32)
+    assert blur(image, 3, 0).std() < 0.3 * image.std()
+    assert resample(image, 32) is image
+    assert resample(image, 16).shape == (3, 16, 16)
+    assert resample(image, 64).dtype == np.float32
+    grey = to_uint8(rng, 0.1 * image)
+    assert grey.dtype == np.uint8
+    assert grey.max() > 250
+    assert grey.min() < 10
+    assert to_uint8(rng, np.zeros_like(image)).max() == 0

@@ -1,0 +1,66 @@
+"""Simulated prompts lie where a user would put them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src_core.training import clicks
+
+MASK = np.zeros((40, 60), bool)
+MASK[10:30, 15:50] = True
+
+
+def test_first_clicks_are_inside_and_not_all_the_same() -> None:
+    found = {clicks.first_click(np.random.default_rng(s), MASK) for s in range(40)}
+    assert all(MASK[int(y), int(x)] for x, y in found)
+    assert len(found) > 5
+
+
+def test_corrections_go_to_the_larger_error() -> None:
+    guess = MASK.copy()
+    guess[10:30, 15:25] = False  # misses 200 pixels
+    guess[0:5, 0:5] = True  # and adds 25
+    for seed in range(10):
+        x, y, label = clicks.correction(np.random.default_rng(seed), MASK, guess)
+        assert label == 1
+        assert (MASK & ~guess)[int(y), int(x)]
+    guess = MASK.copy()
+    guess[32:38] = True
+    x, y, label = clicks.correction(np.random.default_rng(0), MASK, guess)
+    assert label == 0
+    assert (guess & ~MASK)[int(y), int(x)]
+
+
+def test_no_error_no_click() -> None:
+    assert clicks.correction(np.random.default_rng(0), MASK, MASK) == (0.0, 0.0, -1)
+
+
+def test_boxes_are_exact_or_a_little_off() -> None:
+    boxes = [clicks.noisy_box(np.random.default_rng(s), MASK) for s in range(60)]
+    exact = boxes.count((15, 10, 50, 30))
+    assert 15 < exact < 45
+    assert all(x0 < x1 and y0 < y1 for x0, y0, x1, y1 in boxes)
+    assert np.abs(np.array(boxes) - (15, 10, 50, 30)).max() <= 10
+
+
+def test_tiny_masks_still_make_boxes_with_area() -> None:
+    dot = np.zeros((9, 9), bool)
+    dot[4, 4] = True
+    for seed in range(60):
+        x0, y0, x1, y1 = clicks.noisy_box(np.random.default_rng(seed), dot)
+        assert x0 < x1
+        assert y0 < y1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_neighbours_resemble_the_mask(seed: int) -> None:
+    near = clicks.neighbour_mask(np.random.default_rng(seed), MASK)
+    assert near.shape == MASK.shape
+    assert near.dtype == np.bool_
+    shared = np.count_nonzero(near & MASK) / np.count_nonzero(near | MASK)
+    assert 0.3 < shared < 1
+
+
+def test_the_neighbour_of_nothing_is_nothing() -> None:
+    assert not clicks.neighbour_mask(np.random.default_rng(0), np.zeros((16, 16), bool)).any()

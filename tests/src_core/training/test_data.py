@@ -1,0 +1,135 @@
+"""Training data: everything follows from seed and step, crops keep image and labels together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src_core.training import data
+from src_core.training.samples import Samples, low_res_masks
+
+RNG = np.random.default_rng
+
+
+@pytest.fixture
+def stacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> data.StackSource:
+    monkeypatch.setattr(data, "STACK_SHAPE", (6, 64, 64))
+    return data.StackSource(tmp_path / "stacks", count=2, first_seed=11)
+
+
+def _samples(stacks: data.StackSource, seed: int = 0, images: data.ImageSource | None = None) -> Samples:
+    return Samples(
+        stacks,
+        images,
+        seed=seed,
+        steps=9,
+        side=64,
+        crops=2,
+        objects_per_crop=2,
+        frames=3,
+        objects_per_stack=3,
+    )
+
+
+def test_stacks_are_drawn_once_and_kept(stacks: data.StackSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, labels = stacks.get(0)
+    assert image.shape[:3] == labels.shape == (6, 64, 64)
+    assert image.dtype == np.uint8
+    assert labels.dtype == np.int32
+    stacks.get(1)
+    assert sorted(p.name for p in stacks.folder.iterdir()) == ["11.npz", "12.npz"]
+    monkeypatch.setattr(data, "make_stack", None)
+    again, _ = stacks.get(2)  # modulo the number of stacks
+    assert np.array_equal(again, image)
+
+
+def test_a_step_is_the_same_whatever_came_before(stacks: data.StackSource) -> None:
+    a, b = _samples(stacks), _samples(stacks)
+    for step in range(5):
+        b[step]
+    one, two, three = a[5], b[5], _samples(stacks, seed=1)[5]
+    assert len(a) == 9
+    assert np.array_equal(one.images, two.images)
+    assert np.array_equal(one.image_masks, two.image_masks)
+    assert np.array_equal(one.stack_masks, two.stack_masks)
+    assert not np.array_equal(one.images, three.images)
+    assert not np.array_equal(one.images, a[4].images)
+
+
+def test_a_sample_has_the_promised_shapes_and_no_empty_object(stacks: data.StackSource) -> None:
+    samples = _samples(stacks)
+    for step in range(4):
+        sample = samples[step]
+        assert sample.images.shape == (2 + 3, 64, 64, 3)
+        assert sample.images.dtype == np.uint8
+        assert sample.image_masks.shape == (2, 2, 32, 32)
+        assert sample.stack_masks.shape == (3, 3, 32, 32)
+        assert sample.image_masks.any((2, 3)).all()
+        assert sample.stack_masks[0].any((1, 2)).all()  # all are on the first slice
+
+
+def test_labelled_images_take_turns_with_stacks(stacks: data.StackSource, tmp_path: Path) -> None:
+    labels = np.zeros((80, 90), np.uint16)
+    labels[10:70, 10:80] = 3
+    np.savez(tmp_path / "a.npz", image=np.where(labels, 40000, 100).astype(np.uint16), labels=labels)
+    source = data.ImageSource([tmp_path / "a.npz"])
+    asked = []
+    source.get = lambda index: asked.append(index) or source.pairs[0]  # type: ignore[method-assign, func-returns-value]
+    sample = _samples(stacks, images=source)[0]
+    assert asked
+    assert sample.images.shape[0] == 5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_grey_is_stretched_and_colour_is_not(dtype: type) -> None:
+    grey = np.linspace(10, 200, 400).reshape(20, 20).astype(dtype)
+    out = data.stretch(grey)
+    assert out.dtype == np.uint8
+    assert (out.min(), out.max()) == (0, 255)
+    assert data.stretch(np.full((4, 4), 7, dtype)).max() == 0
+    rgba = RNG(0).integers(0, 99, (5, 5, 4), np.uint8)
+    assert np.array_equal(data.stretch(rgba), rgba[..., :3])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_crops_keep_image_and_labels_together(seed: int) -> None:
+    labels = np.zeros((100, 120), np.int32)
+    labels[15:85, 20:100] = 1
+    crop = data.image_crop(RNG(seed), np.where(labels, 220, 30).astype(np.uint8), labels, 64)
+    assert crop is not None
+    assert crop.images.shape == (1, 64, 64, 3)
+    assert crop.labels.shape == (1, 64, 64)
+    grey, inside = crop.images[0].mean(-1), crop.labels[0] == 1
+    assert inside.any()
+    if not inside.all():
+        # brightness may be inverted, but inside and outside stay apart
+        assert abs(np.median(grey[inside]) - np.median(grey[~inside])) > 30
+
+
+def test_an_image_without_objects_gives_no_crop() -> None:
+    assert data.image_crop(RNG(0), np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.int32), 32) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_slices_of_a_crop_are_evenly_spaced_and_cut_alike(seed: int) -> None:
+    labels = np.zeros((9, 64, 64), np.int32)
+    labels[:, 16:48, 16:48] = np.arange(1, 10)[:, None, None]  # the value says the slice
+    crop = data.stack_crop(RNG(seed), (labels * 20).astype(np.uint8), labels, 64, frames=4)
+    assert crop.images.shape == (4, 64, 64, 3)
+    order = [int(np.unique(plane)[-1]) for plane in crop.labels]
+    steps = np.diff(order)
+    assert len(set(steps)) == 1
+    assert abs(steps[0]) in (1, 2)
+    assert all(np.array_equal(plane > 0, crop.labels[0] > 0) for plane in crop.labels)
+
+
+def test_low_resolution_masks_are_by_majority() -> None:
+    labels = np.zeros((4, 4), np.int32)
+    labels[0, :2] = 5  # two of four pixels
+    labels[2, 2] = 5  # one of four
+    labels[2:, :2] = 8
+    masks = low_res_masks(labels, np.array([5, 8]))
+    assert masks[0].tolist() == [[True, False], [False, False]]
+    assert masks[1].tolist() == [[False, False], [True, False]]

@@ -1,0 +1,112 @@
+"""The loop: an interrupted run ends with the same weights, bit by bit, and the test split stays unseen."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from src_core import zoo
+from src_core.errors import CheckpointError
+from src_core.training import data, episodes
+from src_core.training.loop import TrainConfig, learning_rate, train, training_files
+from src_core.training.samples import Samples
+from tests.src_core.networks import random_nano
+
+# PyTorch starts its data worker by fork; Python 3.12 and later warn of it in a process with threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+SMALL = {"side": 64, "crops": 1, "objects_per_crop": 1, "frames": 2, "objects_per_stack": 1}
+
+
+@pytest.fixture(autouse=True)
+def _small_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "STACK_SHAPE", (4, 64, 64))
+
+
+def _config(out: Path, steps: int = 3) -> TrainConfig:
+    return TrainConfig(out, steps=steps, warmup=2, n_stacks=2, checkpoint_every=1, samples=SMALL)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    out = tmp_path / "run"
+    weights = train(_config(out), progress=lambda step, steps, loss: seen.append((step, steps)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    whole, state = load_file(weights), torch.load(out / "state.pt", weights_only=True)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == [0, 1, 2]
+    assert all(math.isfinite(record["loss"]) for record in log)
+
+    for name in ("state.pt", "nano.safetensors", "log.jsonl"):
+        (out / name).unlink()
+    done: list[int] = []
+    train(_config(out), progress=lambda step, *_: done.append(step), cancelled=lambda: len(done) == 1)
+    assert done == [1]
+    half = load_file(weights)
+    assert any(not torch.equal(half[k], whole[k]) for k in whole)
+    train(_config(out), progress=lambda step, *_: done.append(step))
+    assert done == [1, 2, 3]
+    resumed, resumed_state = load_file(weights), torch.load(out / "state.pt", weights_only=True)
+    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+    for part in ("model", "average"):
+        assert all(torch.equal(resumed_state[part][k], state[part][k]) for k in state[part])
+
+    # What was written is a model of the zoo; a finished run has nothing left to do.
+    assert zoo.load_model(weights, "cpu").network == "nano"
+    assert train(_config(out), progress=lambda *_: pytest.fail("trained on")) == weights
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(replace(_config(out), learning_rate=1.0))
+
+
+def test_the_test_split_is_never_opened(tmp_path: Path) -> None:
+    for name in ("a", "b", "test_1"):
+        labels = np.ones((40, 40), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", image=labels, labels=labels)
+    (tmp_path / "notes.txt").write_text("no image")
+    config = TrainConfig(tmp_path / "out", images=tmp_path, excluded=("test_1.npz",))
+    assert [f.name for f in training_files(config)] == ["a.npz", "b.npz"]
+    assert len(data.ImageSource(training_files(config)).pairs) == 2
+    assert training_files(TrainConfig(tmp_path)) == []
+    with pytest.raises(CheckpointError, match=r"no \.npz"):
+        training_files(replace(config, excluded=("a.npz", "b.npz", "test_1.npz")))
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = TrainConfig(Path(), steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(config, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1.0
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[100] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, step: int) -> None:
+    samples = Samples(data.StackSource(tmp_path, 2, 5), None, seed=step, steps=9, **SMALL)
+    model = random_nano()
+    model.requires_grad_(True)
+    try:
+        loss = episodes.run(model, samples[0], np.random.default_rng(step))
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert math.isfinite(loss.item())
+        assert loss.item() > 0
+        used = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+        assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "presence_head"}
+    finally:
+        model.zero_grad()
+        model.requires_grad_(False)
+
+
+def test_bool_masks_become_the_logits_that_the_predictor_gives() -> None:
+    from src_core.frames import BOOL_LOGIT
+
+    assert episodes.BOOL_LOGIT == BOOL_LOGIT
+    assert episodes.as_logits(np.array([[[True, False]]])).tolist() == [[[[BOOL_LOGIT, -BOOL_LOGIT]]]]
