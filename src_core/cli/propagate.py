@@ -115,7 +115,9 @@ def describe(report: Report, axis: str) -> list[str]:
     lines = []
     for k, found in report.objects.items():
         parts = [f"object {k}: {axis}={found.first}..{found.last}"]
-        parts += [f"ended at {axis}={plane}: {reason}" for plane, reason in found.stops]
+        for plane, reason in found.stops:
+            what = "gap" if found.first < plane < found.last else "ended"
+            parts.append(f"{what} at {axis}={plane}: {reason}")
         if found.scores:
             worst = min(found.scores, key=lambda plane: found.scores[plane])
             parts.append(f"least sure at {axis}={worst} ({found.scores[worst]:.2f})")

@@ -141,8 +141,7 @@ def propagate_to_labels(
         if step is None:
             complete = True
             break
-        anchored = anchors.get(step.index, {}).keys() - step.masks.keys()
-        labels.write_plane(axis, step.index, step.masks, t=t, protect=anchored)
+        labels.write_plane(axis, step.index, step.masks, t=t)
         _note(objects, step, axis)
     if complete:
         store.finish()
