@@ -67,7 +67,7 @@ def montage(
     columns
         Planes in a row; about a square grid by default.
     min_side_px
-        Planes are enlarged by a whole factor until their shorter side is so long.
+        Smaller planes are enlarged until their shorter side is so long.
 
     Raises
     ------
@@ -80,8 +80,10 @@ def montage(
     for index in planes:
         picture = volume.plane(**{axis: index}, t=t, c=c).rgb8()
         ids = _ids(labels, volume, axis, index, t)
-        tiles.append(_tile(picture, ids, min_side_px, f"{axis}={index}"))
-    return _grid(tiles, columns or math.ceil(math.sqrt(len(tiles))))
+        zoom = max(1.0, min_side_px / min(ids.shape))
+        tiles.append(_tile(picture, ids, zoom, f"{axis}={index}"))
+    columns = columns or math.ceil(math.sqrt(len(tiles)))
+    return _grid([tiles[i : i + columns] for i in range(0, len(tiles), columns)])
 
 
 def object_montage(
@@ -93,7 +95,7 @@ def object_montage(
     t: int = 0,
     c: int | None = None,
     columns: int = 7,
-    min_side_px: int = 160,
+    side_px: int = 160,
 ) -> Picture:
     """Draw one row per object: its surroundings on planes spread evenly from just before it to just after.
 
@@ -104,9 +106,9 @@ def object_montage(
     objects
         Object id -> its first and last plane.
     columns
-        Planes per object.
-    min_side_px
-        Crops are enlarged by a whole factor until their shorter side is so long.
+        Planes per object, if it is on so many.
+    side_px
+        Length of the longer side of every crop in the picture.
 
     Raises
     ------
@@ -115,17 +117,20 @@ def object_montage(
     """
     if not objects:
         raise VolumeError("a montage needs at least one object")
-    tiles = []
+    grid = []
     count = volume.n_planes(axis)
     for k, (first, last) in sorted(objects.items()):
-        indices = np.linspace(max(first - 1, 0), min(last + 1, count - 1), columns).round().astype(int)
+        spread = np.linspace(max(first - 1, 0), min(last + 1, count - 1), columns)
+        indices = np.unique(spread.round().astype(int))
         shown = {int(i): _ids(labels, volume, axis, int(i), t) for i in indices}
         rows, columns_ = _surroundings([ids == k for ids in shown.values()])
+        row = []
         for index in indices:
             picture = volume.plane(**{axis: int(index)}, t=t, c=c).rgb8()
             ids = shown[int(index)][rows, columns_]
-            tiles.append(_tile(picture[rows, columns_], ids, min_side_px, f"{k}: {axis}={index}"))
-    return _grid(tiles, columns)
+            row.append(_tile(picture[rows, columns_], ids, side_px / max(ids.shape), f"{k}: {axis}={index}"))
+        grid.append(row)
+    return _grid(grid)
 
 
 def _ids(
@@ -153,11 +158,10 @@ def _surroundings(masks: Sequence[NDArray[np.bool_]]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _tile(picture: Picture, ids: NDArray[np.int64], min_side_px: int, caption: str) -> Picture:
-    zoom = max(1, math.ceil(min_side_px / min(ids.shape)))
-    height, width = ids.shape[0] * zoom, ids.shape[1] * zoom
-    large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)).copy()
-    big = ids.repeat(zoom, 0).repeat(zoom, 1)
+def _tile(picture: Picture, ids: NDArray[np.int64], zoom: float, caption: str) -> Picture:
+    size = (max(1, round(ids.shape[1] * zoom)), max(1, round(ids.shape[0] * zoom)))
+    large = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)).copy()
+    big = np.asarray(Image.fromarray(ids.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
     line = find_boundaries(big, mode="inner", background=0)
     if zoom > 1:  # two pixels wide, still inside
         line |= find_boundaries(np.where(line, 0, big), mode="inner", background=0)
@@ -170,13 +174,14 @@ def _tile(picture: Picture, ids: NDArray[np.int64], min_side_px: int, caption: s
     return np.asarray(drawn)
 
 
-def _grid(tiles: Sequence[Picture], columns: int) -> Picture:
+def _grid(rows: Sequence[Sequence[Picture]]) -> Picture:
+    tiles = [tile for row in rows for tile in row]
     height, width = max(t.shape[0] for t in tiles), max(t.shape[1] for t in tiles)
-    n_rows = math.ceil(len(tiles) / columns)
-    canvas = np.full(
-        (n_rows * (height + GAP_PX) - GAP_PX, columns * (width + GAP_PX) - GAP_PX, 3), 32, np.uint8
-    )
-    for n, tile in enumerate(tiles):
-        y, x = (n // columns) * (height + GAP_PX), (n % columns) * (width + GAP_PX)
-        canvas[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+    n_columns = max(len(row) for row in rows)
+    size = (len(rows) * (height + GAP_PX) - GAP_PX, n_columns * (width + GAP_PX) - GAP_PX, 3)
+    canvas = np.full(size, 32, np.uint8)
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            y, x = i * (height + GAP_PX), j * (width + GAP_PX)
+            canvas[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     return canvas
