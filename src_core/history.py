@@ -23,7 +23,9 @@ class Patch:
     packed: tuple[bytes, bytes]
 
     @classmethod
-    def of(cls, plane: PlaneRef, box_yxyx: BoxYX, before: NDArray[np.uint32], after: NDArray[np.uint32]) -> Patch:
+    def of(
+        cls, plane: PlaneRef, box_yxyx: BoxYX, before: NDArray[np.uint32], after: NDArray[np.uint32]
+    ) -> Patch:
         """Pack two (h, w) arrays."""
         return cls(plane, box_yxyx, (_pack(before), _pack(after)))
 

@@ -108,7 +108,8 @@ def _labels(value: ArrayLike | None, n_points: int) -> NDArray[np.int64]:
     if len(labels) != n_points:
         raise PromptError(f"{n_points} points but {len(labels)} labels: give one label per point")
     if len(labels) and not np.isin(labels, (0, 1)).all():
-        raise PromptError(f"labels must be 1 (inside) or 0 (outside), got {list(dict.fromkeys(labels.tolist()))}")
+        given = list(dict.fromkeys(labels.tolist()))
+        raise PromptError(f"labels must be 1 (inside) or 0 (outside), got {given}")
     return _readonly(labels.astype(np.int64))
 
 

@@ -78,7 +78,8 @@ def propagate_session(
     first, last = start or 0, (count if stop is None else stop) - 1
     groups = _groups(session, identities, axis, t, (first, last))
     total = sum(_length(stretch, anchors) for stretch, anchors in groups)
-    done, stopped = 0, {}
+    done = 0
+    stopped: dict[int, list[str]] = {}
     yield PropagationProgress(0, total)
     names = ", ".join(str(k) for k in sorted({k for _, a in groups for m in a.values() for k in m}))
     involved = [session.objects[k] for k in sorted({k for _, a in groups for m in a.values() for k in m})]
@@ -128,7 +129,7 @@ def _memory(states: list[ObjectState]) -> Callable[[], None]:
 def _groups(
     session: Session, identities: Sequence[int], axis: str, t: int, span: Stretch
 ) -> list[tuple[Stretch, dict[int, dict[int, Mask]]]]:
-    """Return stretches to compute with the anchors that bound them; objects with the same stretch go together."""
+    """Return stretches to compute with the anchors that bound them; objects of one stretch go together."""
     groups: dict[Stretch, dict[int, dict[int, Mask]]] = {}
     known = False
     for k in identities:
@@ -146,7 +147,9 @@ def _groups(
     return list(groups.items())
 
 
-def _stretches(state: ObjectState, anchors: dict[int, Mask], axis: str, t: int, span: Stretch) -> list[Stretch]:
+def _stretches(
+    state: ObjectState, anchors: dict[int, Mask], axis: str, t: int, span: Stretch
+) -> list[Stretch]:
     """Return what has to be computed: everything at first, then only up to the anchors next to a change."""
     inside = {i: _digest(m) for i, m in anchors.items() if span[0] <= i <= span[1]}
     if not inside:
@@ -183,7 +186,13 @@ class _Leftovers:
     """Planes an earlier run filled and this one did not: they are cleared at the end, not before."""
 
     def __init__(
-        self, session: Session, edit: Edit, axis: str, t: int, stretch: Stretch, anchors: dict[int, dict[int, Mask]]
+        self,
+        session: Session,
+        edit: Edit,
+        axis: str,
+        t: int,
+        stretch: Stretch,
+        anchors: dict[int, dict[int, Mask]],
     ) -> None:
         self.session, self.edit = session, edit
         self.planes = {
