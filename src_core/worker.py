@@ -76,7 +76,7 @@ class InferenceWorker:
         finished: Callable[[], None] | None = None,
         failed: Callable[[BaseException], None] | None = None,
     ) -> Job:
-        """Run a generator step by step; what it yields goes to `each`, its end or cancelling to `finished`."""
+        """Run a generator step by step; what it yields goes to `each`, its end to `finished`."""
         job = Job(steps)
         self._queue.put((priority, next(self._count), job, (priority, each, finished, failed)))
         return job
