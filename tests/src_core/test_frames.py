@@ -203,3 +203,12 @@ def test_padding_is_the_rim_for_nano_and_zero_for_the_others(native: bool, rim: 
     assert (seen[0][..., :40, :80] == 1).all()
     assert (seen[0][..., 40:, :] == rim).all()
     assert (seen[0][..., 80:] == rim).all()
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("shape", [(128, 128), (64, 100), (700, 900)])
+def test_equal_logits_stay_equal_up_to_the_rim(shape: tuple[int, int], native: bool) -> None:
+    model = _model(native)
+    for tile in _tiles(model, shape):
+        logits = torch.full((1, 2, *frames.low_res_shape(model, tile)), 3.0)
+        torch.testing.assert_close(frames.upscale(model, logits, tile), torch.full((1, 2, *tile.shape), 3.0))
