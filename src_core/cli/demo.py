@@ -10,7 +10,6 @@ import typer
 from src_core.cli.options import (
     DeviceOption,
     ModelOption,
-    OverwriteOption,
     console,
     load_predictor,
     progress_bar,
@@ -24,17 +23,18 @@ def demo(
     headless: Annotated[
         bool, typer.Option("--headless", help="Without a window: write files instead.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the labels and the picture.")] = Path(
+    out: Annotated[Path, typer.Option(help="With --headless: folder for labels and pictures.")] = Path(
         "napari-sam-demo"
     ),
-    sample: Annotated[str, typer.Option(help="plant_nuclei (real) or drawn_nuclei.")] = "plant_nuclei",
+    sample: Annotated[
+        str, typer.Option(help="With --headless: plant_nuclei (real) or drawn_nuclei.")
+    ] = "plant_nuclei",
     model: ModelOption = "nano",
     device: DeviceOption = "auto",
-    overwrite: OverwriteOption = False,
 ) -> None:
     """Click on a few nuclei of a sample stack and propagate them; in napari, or headless."""
     if not headless:
-        _open_window(sample)
+        _open_window()
         return
     from src_core.montage import montage, object_montage
     from src_core.prompts import Prompts
@@ -49,7 +49,7 @@ def demo(
     labels_path = out / f"{sample}.labels.ome.zarr"
     with progress_bar("propagating") as progress:
         report = propagate_to_labels(
-            predictor, volume, prompts, labels_path, overwrite=overwrite, progress=progress
+            predictor, volume, prompts, labels_path, overwrite=True, progress=progress
         )
     extents = {k: (found.first, found.last) for k, found in report.objects.items()}
     low, high = min(first for first, _ in extents.values()), max(last for _, last in extents.values())
@@ -68,7 +68,7 @@ def demo(
         screen.print(line)
 
 
-def _open_window(sample: str) -> None:
+def _open_window() -> None:
     from importlib import import_module
 
     install = "pip install 'napari-sam-stacks[gui]'"
@@ -80,4 +80,4 @@ def _open_window(sample: str) -> None:
             f"the demo's window needs napari and the plugin ({error}): {install}. "
             "Without a window: napari-sam demo --headless"
         ) from error
-    window.open_demo(sample)
+    window.open_demo()

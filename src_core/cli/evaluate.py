@@ -11,7 +11,6 @@ from src_core.cli.options import (
     DeviceOption,
     ModelOption,
     can_plot,
-    console,
     load_predictor,
     progress_bar,
     write_aside,
@@ -36,25 +35,24 @@ def evaluate(
 ) -> None:
     """Measure a model: simulated clicks in 2D, propagation through volumes in 3D."""
     from src_core.evaluation.suite import run_suite
-    from src_core.evaluation.tables import markdown_table, plot_clicks, rich_table
+    from src_core.evaluation.tables import markdown_table, plot_clicks
 
     plots = can_plot()
     predictor = load_predictor(model, device)
     names = [*(sets or ()), *(more_sets or ())] or DEFAULT_SETS
     with progress_bar("evaluating") as progress:
         result = run_suite(predictor, data, names, objects, progress)
-    screen = console()
     text = f"# {model}\n"
     for title, rows in (("2D: simulated clicks", result.summary_2d), ("3D: propagation", result.summary_3d)):
         if rows:
             text += f"\n## {title}\n\n{markdown_table(rows, 'set')}"
-            screen.print(rich_table(rows, title))
+    typer.echo(text)
     name = Path(model).stem
     written = {f"{name}.md": text, f"{name}.json": result.to_json()}
     for file, content in written.items():
         write_text(out / file, content)
-        screen.print(f"wrote {out / file}")
+        typer.echo(f"wrote {out / file}")
     drawn = {k: r for k, r in result.clicks.items() if r}
     if plots and drawn:
         write_aside(out / f"{name}.png", lambda part: plot_clicks(drawn, part), overwrite=True)
-        screen.print(f"wrote {out / f'{name}.png'}")
+        typer.echo(f"wrote {out / f'{name}.png'}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from src_core.cli.options import ImageArgument, console, open_image
+from src_core.cli.options import ImageArgument, open_image
 
 if TYPE_CHECKING:
     from src_core.volumes import Volume
@@ -17,11 +17,8 @@ def info(
     channel: Annotated[int | None, typer.Option("--channel", min=0, help="Whose contrast limits.")] = None,
 ) -> None:
     """Print an image's axes, sizes, scale, pyramid, contrast limits and labels."""
-    from rich.table import Table
-
     volume, _ = open_image(image)
     low, high = volume.contrast_limits_of(channel)
-    table = Table.grid(padding=(0, 2))
     rows = {
         "name": volume.name,
         "axes": ", ".join(f"{a}={n}" for a, n in volume.sizes.items()) + (" (colour)" if volume.rgb else ""),
@@ -34,8 +31,7 @@ def info(
         "labels": ", ".join(_labels(volume)) or "none",
     }
     for key, value in rows.items():
-        table.add_row(key, value)
-    console().print(table)
+        typer.echo(f"{key:<16}{value}")
 
 
 def _labels(volume: Volume) -> list[str]:

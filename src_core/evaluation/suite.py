@@ -18,7 +18,7 @@ import zarr
 
 from src_core.errors import VolumeError
 from src_core.evaluation.clicks import ObjectResult, evaluate_2d
-from src_core.evaluation.datasets import Sample2D, objects_3d, subset_2d
+from src_core.evaluation.datasets import N_IMAGES, Sample2D, objects_3d, subset_2d
 from src_core.evaluation.propagation import VolumeResult, evaluate_3d
 from src_core.evaluation.segmenters import PredictorLike
 
@@ -84,7 +84,8 @@ def run_suite(
         if kind in ("2D", "slices"):
             draw = subset_2d if kind == "2D" else slices_2d
             source = data / name
-            found = evaluate_2d(predictor, draw(source, n_objects=n_objects or N_OBJECTS_2D))
+            wanted = n_objects or N_OBJECTS_2D
+            found = evaluate_2d(predictor, draw(source, min(wanted, N_IMAGES), wanted))
             result.clicks[row], result.summary_2d[row] = found.objects, found.summary()
         else:
             start = predictor if kind == "3D from one click" else None
@@ -97,7 +98,9 @@ def run_suite(
     return result
 
 
-def slices_2d(prefix: str | Path, n_objects: int = N_OBJECTS_2D) -> Iterator[Sample2D]:
+def slices_2d(
+    prefix: str | Path, n_images: int = N_IMAGES, n_objects: int = N_OBJECTS_2D
+) -> Iterator[Sample2D]:
     """Draw from every tenth z slice of the volumes `<prefix>*.ome.zarr`, by the rule of `subset_2d`."""
     prefix = Path(prefix)
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +112,7 @@ def slices_2d(prefix: str | Path, n_objects: int = N_OBJECTS_2D) -> Iterator[Sam
             for z in range(FIRST_SLICE, image.shape[0], SLICE_STEP):
                 name = f"{path.name.removesuffix('.ome.zarr')}_z{z:04d}.npz"
                 np.savez(Path(folder) / name, image=np.asarray(image[z]), labels=np.asarray(labels[z]))
-        yield from subset_2d(folder, n_objects=n_objects)
+        yield from subset_2d(folder, n_images, n_objects)
 
 
 def _parts(data: Path, name: str) -> list[tuple[str, str]]:

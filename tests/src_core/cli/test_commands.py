@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -163,11 +164,21 @@ def test_the_demo_writes_labels_and_pictures(
     part = np.stack([volume.plane(z=z).pixels for z in range(22, 27)])
     monkeypatch.setattr(samples, "open_sample", lambda name: replace(open_volume(part), name=name))
     monkeypatch.setattr(samples, "sample_clicks", lambda name: [(2, 35, 52), (2, 68, 62)])
-    found = run("demo", "--headless", "--out", tmp_path / "demo", "--model", weights)
-    assert found.exit_code == 0, found.output
+    for _ in range(2):  # a second run replaces what the first wrote
+        found = run("demo", "--headless", "--out", tmp_path / "demo", "--model", weights)
+        assert found.exit_code == 0, found.output
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     assert names == {"plant_nuclei.labels.ome.zarr", "plant_nuclei.objects.png", "plant_nuclei.slices.png"}
     assert all(str(tmp_path / "demo" / name) in found.stdout for name in names)
+
+
+def test_the_demo_opens_the_plugins_window(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setitem(sys.modules, "napari", types.ModuleType("napari"))
+    window = types.ModuleType("napari_sam.demo")
+    window.open_demo = lambda: opened.append("window")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "napari_sam.demo", window)
+    assert run("demo").exit_code == 0 and opened == ["window"]
 
 
 def test_the_demo_without_napari_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
