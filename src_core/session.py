@@ -7,7 +7,7 @@ announced by signals (psygnal) on that thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -81,7 +81,6 @@ class Session:
         self.allow_overwrite = False
         self._history = History()
         self._lock = threading.RLock()
-        self._open_edit: Edit | None = None
         self.objects: dict[int, ObjectState] = {i: ObjectState(i) for i in labels.object_ids()}
         self.current = max(self.objects, default=0)
         if not self.objects:
@@ -225,9 +224,14 @@ class Session:
             yield edit
         finally:
             with self._lock:
-                if edit.patches or edit.undo is not Edit.undo:
+                if edit.patches:
                     self._history.push(edit)
             self.history_changed.emit()
+
+    def note(self, name: str, undo: Callable[[], None], redo: Callable[[], None]) -> None:
+        """Put something that changes no labels into the history, a drawn prompt for example."""
+        self._history.push(Edit(name, [], undo, redo))
+        self.history_changed.emit()
 
     def undo(self) -> str | None:
         """Undo the latest edit and return its name; None if there is nothing to undo."""

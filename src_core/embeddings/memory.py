@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from src_core.predictor import Embedding, Predictor
 from src_core.types import PlaneRef
@@ -17,8 +18,10 @@ class EmbeddingCache:
 
     Parameters
     ----------
-    predictor, volume
-        The network and the image; another image, contrast or network needs another cache.
+    predictor
+        The network, or a function that loads it, called when the first plane is asked for.
+    volume
+        The image. Another image, contrast or network needs another cache.
     channel
         The channel to look at.
     max_bytes
@@ -26,11 +29,23 @@ class EmbeddingCache:
     """
 
     def __init__(
-        self, predictor: Predictor, volume: Volume, channel: int | None = None, max_bytes: int = DEFAULT_BYTES
+        self,
+        predictor: Predictor | Callable[[], Predictor],
+        volume: Volume,
+        channel: int | None = None,
+        max_bytes: int = DEFAULT_BYTES,
     ) -> None:
-        self.predictor, self.volume, self.channel, self.max_bytes = predictor, volume, channel, max_bytes
+        self._predictor = predictor
+        self.volume, self.channel, self.max_bytes = volume, channel, max_bytes
         self._kept: OrderedDict[PlaneRef, Embedding] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def predictor(self) -> Predictor:
+        """The network; loads it if need be."""
+        if not isinstance(self._predictor, Predictor):
+            self._predictor = self._predictor()
+        return self._predictor
 
     def get(self, plane: PlaneRef) -> Embedding:
         """Return the embedding of a plane, computing it if it is not there; call it from the worker."""

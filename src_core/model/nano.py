@@ -2,8 +2,10 @@
 
 SAM's prompt encoder and mask decoder at width 96 over a convolutional encoder for 512 px tiles at native
 resolution. The embedding has SAM's 64 x 64 grid, at 8 px instead of 16; features at 4 and 2 px join while the
-decoder upscales, so that small objects keep their outline. A tile may be smaller than 512 px: its frame is
-then the top-left part of the 512 px frame.
+decoder upscales, so that small objects keep their outline. Points and boxes are tokens, as in SAM, and are also
+drawn beside the dense prompt, and a few convolutions look at prompts and image together before the transformer:
+a small network learns from a few thousand steps where a large one needs attention to find every click. A tile
+may be smaller than 512 px: its frame is then the top-left part of the 512 px frame.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src_core.model.common import LayerNorm2d
 from src_core.model.mask_decoder import MLP, MaskDecoder
 from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
@@ -22,6 +25,8 @@ from src_core.model.transformer import TwoWayTransformer
 TILE_PX = 512
 STRIDE_PX = 8
 WIDTH = 96
+CLICK_SIGMA_PX = 5.0
+"""Size of the spot that a click becomes in the dense prompt."""
 SIZE_MULTIPLE_PX = 32
 """Tile sides must be multiples of it: the encoder halves the resolution five times."""
 
@@ -95,17 +100,118 @@ class NanoEncoder(nn.Module):
         return self.neck(p8), self.high4(p4), self.high2(p2)
 
 
+class NanoPromptEncoder(PromptEncoder):
+    """SAM's prompt encoder that also draws points and boxes, as three more channels of the dense prompt."""
+
+    def __init__(self) -> None:
+        grid = TILE_PX // STRIDE_PX
+        super().__init__(WIDTH, (grid, grid), (TILE_PX, TILE_PX))
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(4, 8, kernel_size=2, stride=2),
+            LayerNorm2d(8),
+            nn.GELU(),
+            nn.Conv2d(8, 32, kernel_size=2, stride=2),
+            LayerNorm2d(32),
+            nn.GELU(),
+            nn.Conv2d(32, WIDTH, kernel_size=1),
+        )
+
+    def encode(
+        self,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        shape: tuple[int, int],
+        origin_xy: tuple[int, int],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode a batch of prompts about tiles of `shape` (h, w) at low resolution.
+
+        `origin_xy` is the tiles' position in the frame, in pixels. Returns tokens (B, N, C), the dense
+        embedding (B, C, h / 4, w / 4), and what it is made of half-way, (B, 8, h / 2, w / 2).
+        """
+        batch = next(len(p) for p in ((points or (None,))[0], boxes, masks) if p is not None)
+        sparse = []
+        if points is not None:
+            sparse.append(self._embed_points(*points, pad=boxes is None))
+        if boxes is not None:
+            sparse.append(self._embed_boxes(boxes))
+        weight = self.no_mask_embed.weight
+        tokens = torch.cat(sparse, dim=1) if sparse else weight.new_zeros(batch, 0, WIDTH)
+        fine = self.mask_downscaling[:3](self._drawn(batch, points, boxes, masks, shape, origin_xy))
+        dense = self.mask_downscaling[3:](fine)
+        return tokens, dense if masks is not None else dense + weight.reshape(1, -1, 1, 1), fine
+
+    def _drawn(
+        self,
+        batch: int,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        shape: tuple[int, int],
+        origin_xy: tuple[int, int],
+    ) -> Tensor:
+        height, width = shape
+        step = STRIDE_PX / 4
+        device = self.no_mask_embed.weight.device
+        canvas = torch.zeros(batch, 4, height, width, device=device)
+        x = (torch.arange(width, device=device) + 0.5) * step - 0.5 + origin_xy[0]
+        y = (torch.arange(height, device=device) + 0.5) * step - 0.5 + origin_xy[1]
+        if masks is not None:
+            canvas[:, 0] = masks[:, 0].clamp(-10, 10) / 5
+        if points is not None:
+            coords, labels = points
+            near_x = (-((x - coords[..., :1]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
+            near_y = (-((y - coords[..., 1:]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
+            for channel, sign in ((1, 1), (2, 0)):
+                spots = (near_y * (labels == sign).unsqueeze(-1)).unsqueeze(-1) * near_x.unsqueeze(-2)
+                canvas[:, channel] = spots.amax(1)
+        if boxes is not None:
+            x0, y0, x1, y1 = (boxes[:, i : i + 1] for i in range(4))
+            in_x = (torch.minimum(x - x0, x1 - x) / step + 0.5).clamp(0, 1)
+            in_y = (torch.minimum(y - y0, y1 - y) / step + 0.5).clamp(0, 1)
+            canvas[:, 3] = in_y.unsqueeze(-1) * in_x.unsqueeze(-2)
+        return canvas
+
+
+class Fuse(nn.Module):
+    """A bottleneck residual block that spreads what prompts say over the image around them."""
+
+    def __init__(self, channels: int, hidden: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm2d(channels)
+        self.reduce = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.spread = nn.Conv2d(hidden, hidden, kernel_size=3, padding=dilation, dilation=dilation)
+        self.expand = nn.Conv2d(hidden, channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        out: Tensor = x + self.expand(F.relu(self.spread(F.relu(self.reduce(self.norm(x))))))
+        return out
+
+
 class NanoMaskDecoder(MaskDecoder):
-    """SAM's mask decoder whose second upscaling is linear.
+    """SAM's mask decoder with convolutions before the transformer and a linear second upscaling.
 
     Without an activation after the last transposed convolution, its weights fold into the hypernetworks'
     output: no prompt needs features of its own at 2 px, where the reference spends most of its time.
     """
 
+    def __init__(self) -> None:
+        transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=4, mlp_dim=384)
+        super().__init__(WIDTH, transformer, upscaled_dims=(32, 16), iou_head_hidden_dim=128)
+        self.fuse = nn.Sequential(*(Fuse(WIDTH, 32, dilation) for dilation in (1, 2, 4, 2)))
+        self.lift = nn.Conv2d(8, 32, kernel_size=1)
+        self.refine = nn.Conv2d(32, 32, kernel_size=3, padding=1)
+        for mlp in self.output_hypernetworks_mlps:
+            # A mask that does not depend on the tokens yet: a first direction to learn from.
+            nn.init.normal_(cast(MLP, mlp).layers[-1].bias, std=0.5)  # type: ignore[arg-type]
+
     def forward_all(
-        self, features: Features, image_pe: Tensor, sparse: Tensor, dense: Tensor
+        self, features: Features, image_pe: Tensor, sparse: Tensor, dense: Tensor, fine: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Decode B prompts about G tiles, B a multiple of G, in the order of the tiles.
+
+        `sparse`, `dense` and `fine` come from `NanoPromptEncoder.encode`.
 
         Returns
         -------
@@ -116,11 +222,12 @@ class NanoMaskDecoder(MaskDecoder):
         each = len(sparse) // len(image)
         if len(image) > 1:
             image, high4 = image.repeat_interleave(each, 0), high4.repeat_interleave(each, 0)
-        tokens, keys = self.attend(image, image_pe, sparse, dense)
+        tokens, keys = self.attend(self.fuse(image + dense), image_pe, sparse, torch.zeros_like(dense[:1]))
         first, norm, act = (self.output_upscaling[i] for i in range(3))
         second = cast(nn.ConvTranspose2d, self.output_upscaling[3])
         bias = cast(Tensor, second.bias).reshape(-1, 1, 1)
-        x4 = act(norm(first(keys) + high4))
+        x4 = act(norm(first(keys) + high4 + self.lift(fine)))
+        x4 = x4 + F.relu(self.refine(x4))
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         hyper = torch.stack(
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1
@@ -139,20 +246,11 @@ class Nano(Sam):
 
     native_tiles = True
 
+    prompt_encoder: NanoPromptEncoder
     mask_decoder: NanoMaskDecoder
 
     def __init__(self) -> None:
-        grid = TILE_PX // STRIDE_PX
-        super().__init__(
-            NanoEncoder(),
-            PromptEncoder(WIDTH, (grid, grid), (TILE_PX, TILE_PX)),
-            NanoMaskDecoder(
-                WIDTH,
-                TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=4, mlp_dim=384),
-                upscaled_dims=(32, 16),
-                iou_head_hidden_dim=128,
-            ),
-        )
+        super().__init__(NanoEncoder(), NanoPromptEncoder(), NanoMaskDecoder())
         self.presence_head = MLP(WIDTH, 128, 1, 2)
 
     def encode(self, image: Tensor) -> Features:
@@ -186,14 +284,12 @@ class Nano(Sam):
         boxes are in pixels of the frame. Returns logits (B, 4, h, w), IoU (B, 4) and presence logit (B,).
         """
         height, width = features[0].shape[-2:]
-        if masks is not None:
-            masks = masks.clamp(-10, 10)
-        sparse, dense = self.prompt_encoder(points=points, boxes=boxes, masks=masks)
         top, left = grid_offset
-        image_pe = self.prompt_encoder.get_dense_pe()[..., top : top + height, left : left + width]
-        logits, iou, iou_token = self.mask_decoder.forward_all(
-            features, image_pe, sparse, dense[..., :height, :width]
+        sparse, dense, fine = self.prompt_encoder.encode(
+            points, boxes, masks, (4 * height, 4 * width), (left * STRIDE_PX, top * STRIDE_PX)
         )
+        image_pe = self.prompt_encoder.get_dense_pe()[..., top : top + height, left : left + width]
+        logits, iou, iou_token = self.mask_decoder.forward_all(features, image_pe, sparse, dense, fine)
         return logits, iou, self.presence_head(iou_token)[:, 0]
 
 

@@ -98,10 +98,10 @@ def stack_crop(
     if rng.random() < 0.5:
         order = order[::-1]
     image, labels = image[order], labels[order]
-    if rng.random() < 0.4:
-        span = int(labels.shape[1] / rng.uniform(1.0, 2.0))
-        y, x = (int(rng.integers(0, labels.shape[1] - span + 1)) for _ in range(2))
-        image, labels = image[:, y : y + span, x : x + span], labels[:, y : y + span, x : x + span]
+    full = labels.shape[1]
+    span = int(full / rng.uniform(1.0, 2.0)) if rng.random() < 0.4 else min(side, full)
+    y, x = (int(rng.integers(0, full - span + 1)) for _ in range(2))
+    image, labels = image[:, y : y + span, x : x + span], labels[:, y : y + span, x : x + span]
     return _augmented(rng, image, labels, side)
 
 

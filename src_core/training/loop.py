@@ -46,10 +46,10 @@ class TrainConfig:
     out: Path
     images: Path | None = None
     excluded: tuple[str, ...] = ()
-    steps: int = 3600
-    learning_rate: float = 1e-3
+    steps: int = 3200
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
-    warmup: int = 200
+    warmup: int = 100
     ema: float = 0.998
     n_stacks: int = 700
     seed: int = 0
@@ -100,7 +100,7 @@ def train(
         loss = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         optimiser.step()
         _update(average, model, min(config.ema, (1 + step) / (10 + step)))
         record = {"step": step, "loss": round(loss.item(), 4), "norm": round(float(norm), 3)}

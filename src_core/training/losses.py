@@ -1,4 +1,7 @@
-"""Losses (paper, appendix A, "Losses"): focal and Dice on masks, squared error on the predicted IoU."""
+"""Losses (paper, appendix A, "Losses"): focal and Dice on masks, squared error on the predicted IoU.
+
+The focal loss is normalised (Sofiiuk et al. 2019, "AdaptIS"), which needs no weight against the Dice loss.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FOCAL_WEIGHT = 20.0
 PRESENCE_WEIGHT = 0.2
 
 
@@ -15,11 +17,12 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     truth = target.unsqueeze(1).expand_as(logits)
     probability = logits.sigmoid()
     cross = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    miss = probability + truth - 2 * probability * truth  # 1 - p of the true class
-    focal = (cross * miss * miss).mean((-2, -1))
+    # The focal weights are normalised to a mean of one: as most of a plane becomes easy, the rest keeps counting.
+    hard = (probability + truth - 2 * probability * truth).detach().square()
+    focal = (cross * hard).sum((-2, -1)) / (hard.sum((-2, -1)) + 1)
     overlap = (probability * truth).sum((-2, -1))
     dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + truth.sum((-2, -1)) + 1)
-    return FOCAL_WEIGHT * focal + dice
+    return focal + dice
 
 
 @torch.no_grad()

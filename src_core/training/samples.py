@@ -44,7 +44,7 @@ class Samples(Dataset[Sample]):
         *,
         seed: int,
         steps: int,
-        side: int = 256,
+        side: int = 192,
         crops: int = 4,
         objects_per_crop: int = 2,
         frames: int = 4,

@@ -1,0 +1,75 @@
+"""Propagation with a range and a choice of objects, for when the main panel's one button is not enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox, Container, Label, PushButton, RangeSlider
+
+from napari_sam.registry import interaction_of
+
+if TYPE_CHECKING:
+    import napari
+    from src_core.session_propagation import PropagationProgress
+
+BOTH, FORWARDS, BACKWARDS = "both ways", "forwards only", "backwards only"
+
+
+class PropagateWidget(Container):
+    """Which objects, which way, which slices; and where and why each object ended."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        self.interaction = interaction_of(napari_viewer)
+        self.objects = ComboBox(
+            label="objects", choices=["current object", "all that are not finished"], tooltip="What to propagate"
+        )
+        self.direction = ComboBox(
+            label="direction", choices=[BOTH, FORWARDS, BACKWARDS], tooltip="Seen from the slice on screen"
+        )
+        self.span = RangeSlider(label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice to fill")
+        self.run = PushButton(text="Propagate", tooltip="From the slices you kept (G)")
+        self.stop = PushButton(text="Stop", tooltip="What has been done stays (Shift-G)", enabled=False)
+        self.report = Label(value="")
+        super().__init__(
+            widgets=[self.objects, self.direction, self.span, self.run, self.stop, self.report], labels=True
+        )
+        self.native.setMinimumWidth(240)
+        self.run.changed.connect(self._run)
+        self.stop.changed.connect(lambda: self.interaction.stop())
+        self.interaction.changed.connect(self._update)
+        self.interaction.progress_changed.connect(self._show)
+        self._axis: tuple[str | None, int] = (None, 0)
+        self._update()
+
+    def _update(self) -> None:
+        session = self.interaction.session
+        on_screen = self.interaction.on_screen() if session is not None else None
+        axis = on_screen.plane.axis if on_screen is not None else None
+        usable = session is not None and axis is not None
+        self.run.enabled = usable and not self.interaction.propagating
+        self.stop.enabled = self.interaction.propagating
+        count = session.volume.n_planes(axis) if session is not None and axis is not None else 2
+        if (axis, count) != self._axis:
+            self._axis = (axis, count)
+            self.span.max = max(count - 1, 1)
+            self.span.value = (0, max(count - 1, 1))
+
+    def _run(self) -> None:
+        session, on_screen = self.interaction.session, self.interaction.on_screen()
+        if session is None or on_screen is None:
+            return
+        first, last = (int(v) for v in self.span.value)
+        if self.direction.value == FORWARDS:
+            first = on_screen.plane.index
+        if self.direction.value == BACKWARDS:
+            last = on_screen.plane.index
+        everything = str(self.objects.value).startswith("all")
+        chosen = [k for k, o in session.objects.items() if not o.done] if everything else None
+        self.report.value = ""
+        self.interaction.propagate(chosen, first, last + 1)
+
+    def _show(self, progress: PropagationProgress | None, _: Any) -> None:
+        self._update()
+        if progress is not None and progress.stopped:
+            lines = [f"object {k}: {end}" for k, ends in sorted(progress.stopped.items()) for end in ends]
+            self.report.value = "\n".join(lines[:12])

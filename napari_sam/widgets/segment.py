@@ -1,0 +1,259 @@
+"""The main panel: choose an image, click, choose a candidate, keep it, propagate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_sam import shortcuts
+from napari_sam.registry import interaction_of, release
+from napari_sam.widgets.strip import SliceStrip
+from napari_sam.workers import notify
+from src_core import zoo
+from src_core.errors import SamError
+from src_core.session_propagation import PropagationProgress
+
+if TYPE_CHECKING:
+    import napari
+
+HINT = "Choose an image to begin."
+
+
+class SegmentWidget(QWidget):
+    """Everything a newcomer needs, in the order it is needed."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.interaction = interaction_of(napari_viewer)
+        self._build()
+        self._connect()
+        shortcuts.bind(napari_viewer, self.interaction)
+        self._fill_images()
+        self._update()
+
+    # ------------------------------------------------------------------ layout
+
+    def _build(self) -> None:
+        self.image = QComboBox()
+        self.image.setToolTip("The image or stack to label")
+        self.model = QComboBox()
+        self.model.setToolTip("The network that makes masks; others can be fetched in the Models panel")
+        form = QFormLayout()
+        form.addRow("Image", self.image)
+        form.addRow("Model", self.model)
+        self._fill_models()
+
+        self.object = QLabel()
+        self.status = QLabel(HINT)
+        self.status.setWordWrap(True)
+        self.status.setMinimumHeight(34)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+        self.candidate_buttons = [QPushButton("–") for _ in range(3)]
+        group = QButtonGroup(self)
+        group.setExclusive(True)
+        candidates = QHBoxLayout()
+        for k, button in enumerate(self.candidate_buttons):
+            button.setCheckable(True)
+            button.setEnabled(False)
+            button.setToolTip("What the network offers, with the overlap it expects with the true object (Q: next)")
+            group.addButton(button, k)
+            candidates.addWidget(button)
+        self.candidates = group
+
+        self.accept = _button("Keep  (W)", "Write the outlined mask to the labels")
+        self.next = _button("Next object  (N)", "Keep the mask and start the next object")
+        self.undo = _button("Undo", "Ctrl-Z: a point, a mask, a stroke, a propagation")
+        self.redo = _button("Redo", "Ctrl-Shift-Z")
+        self.propagate = _button("Propagate  (G)", "Carry this object through the stack from the slices you kept")
+        self.propagate_all = _button("All objects", "Propagate every object that is not finished, together")
+        self.stop = _button("Stop", "What has been done stays (Shift-G)")
+        self.progress = QProgressBar()
+        self.progress.setFormat("%p %")
+        self.progress.setVisible(False)
+        self.stop.setVisible(False)
+        self.strip = SliceStrip()
+
+        buttons = QGridLayout()
+        buttons.addWidget(self.accept, 0, 0)
+        buttons.addWidget(self.next, 0, 1)
+        buttons.addWidget(self.undo, 1, 0)
+        buttons.addWidget(self.redo, 1, 1)
+        buttons.addWidget(self.propagate, 2, 0)
+        buttons.addWidget(self.propagate_all, 2, 1)
+        run = QHBoxLayout()
+        run.addWidget(self.progress)
+        run.addWidget(self.stop)
+
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.object)
+        layout.addWidget(self.status)
+        layout.addLayout(candidates)
+        layout.addLayout(buttons)
+        layout.addWidget(self.strip)
+        layout.addLayout(run)
+        layout.addWidget(_keys())
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.image.activated.connect(self._choose_image)
+        self.model.activated.connect(lambda _: self.interaction.set_model(self.model.currentData()))
+        self.candidates.idClicked.connect(self.interaction.choose)
+        self.accept.clicked.connect(lambda: self.interaction.accept())
+        self.next.clicked.connect(lambda: self.interaction.next_object())
+        self.undo.clicked.connect(lambda: self.interaction.undo())
+        self.redo.clicked.connect(lambda: self.interaction.redo())
+        self.propagate.clicked.connect(lambda: self.interaction.propagate())
+        self.propagate_all.clicked.connect(self._propagate_all)
+        self.stop.clicked.connect(lambda: self.interaction.stop())
+        self.interaction.changed.connect(self._update)
+        self.interaction.ready_changed.connect(self._update_strip)
+        self.interaction.said.connect(self.status.setText)
+        self.interaction.progress_changed.connect(self._show_progress)
+        self.viewer.layers.events.inserted.connect(self._fill_images)
+        self.viewer.layers.events.removed.connect(self._fill_images)
+
+    # ------------------------------------------------------------------ choices
+
+    def _fill_images(self, event: Any = None) -> None:
+        layers = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        kept = self.interaction.image
+        self.image.clear()
+        self.image.addItem("–", None)
+        for layer in layers:
+            self.image.addItem(layer.name, layer)
+        if kept in layers:
+            self.image.setCurrentIndex(layers.index(kept) + 1)
+        elif kept is None and len(layers) == 1 and event is None:
+            self.image.setCurrentIndex(1)
+            self._choose_image()
+
+    def _fill_models(self) -> None:
+        for info in zoo.models():
+            if info.downloaded is not None:
+                self.model.addItem(info.name, info.name)
+
+    def _choose_image(self, _: int = 0) -> None:
+        layer = self.image.currentData()
+        if layer is None:
+            return
+        try:
+            self.interaction.start(layer)
+        except (SamError, OSError) as error:
+            self.status.setText(str(error))
+            notify(error)
+            self.image.setCurrentIndex(0)
+
+    def _propagate_all(self) -> None:
+        session = self.interaction.session
+        if session is not None:
+            self.interaction.propagate([k for k, o in session.objects.items() if not o.done])
+
+    # ------------------------------------------------------------------ showing
+
+    def _update(self) -> None:
+        interaction, session = self.interaction, self.interaction.session
+        found = interaction.candidates
+        for k, button in enumerate(self.candidate_buttons):
+            offered = found is not None and k < len(found)
+            button.setEnabled(offered)
+            button.setText(f"{k + 1}:  {found.scores[k]:.2f}" if found is not None and offered else "–")
+            button.setChecked(offered and k == interaction.chosen)
+        ready = session is not None
+        self.accept.setEnabled(found is not None)
+        self.next.setEnabled(ready)
+        self.undo.setEnabled(session is not None and session.undo_name is not None)
+        self.redo.setEnabled(session is not None and session.redo_name is not None)
+        if session is not None:
+            self.undo.setToolTip(f"Undo: {session.undo_name or 'nothing'} (Ctrl-Z)")
+            self.redo.setToolTip(f"Redo: {session.redo_name or 'nothing'} (Ctrl-Shift-Z)")
+            state = session.objects.get(session.current)
+            name = f" · {state.name}" if state is not None and state.name else ""
+            sign = "  ·  points are OUTSIDE (U)" if interaction.negative else ""
+            self.object.setText(f"<b>Object {session.current}</b>{name}{sign}")
+        else:
+            self.object.setText("")
+        self.propagate.setEnabled(ready and not interaction.propagating)
+        self.propagate_all.setEnabled(ready and not interaction.propagating)
+        self.stop.setVisible(interaction.propagating)
+        self._update_strip()
+
+    def _update_strip(self) -> None:
+        session, on_screen = self.interaction.session, None
+        if session is not None:
+            on_screen = self.interaction.on_screen()
+        if session is None or on_screen is None or on_screen.plane.axis is None:
+            self.strip.setVisible(False)
+            return
+        plane, cache = on_screen.plane, self.interaction.cache
+        state = session.objects.get(session.current)
+        scores = state.scores if state is not None else {}
+        anchors = state.anchors if state is not None else set()
+        self.strip.setVisible(True)
+        self.strip.show_slices(
+            session.volume.n_planes(plane.axis),
+            plane.index,
+            cache.ready(plane.axis, plane.t) if cache is not None else set(),
+            {p.index: s for p, s in list(scores.items()) if (p.axis, p.t) == (plane.axis, plane.t)},
+            {p.index for p in list(anchors) if (p.axis, p.t) == (plane.axis, plane.t)},
+        )
+
+    def _show_progress(self, progress: PropagationProgress | None, seconds_left: float | None) -> None:
+        self.progress.setVisible(progress is not None)
+        self.stop.setVisible(progress is not None)
+        if progress is None:
+            return
+        self.progress.setMaximum(max(progress.total, 1))
+        self.progress.setValue(progress.done)
+        left = "" if seconds_left is None else f"  ·  {_time(seconds_left)} left"
+        self.progress.setFormat(f"slice {progress.done} of {progress.total}{left}")
+
+    def closeEvent(self, event: Any) -> None:
+        """End the work when the panel goes for good."""
+        self._end()
+        super().closeEvent(event)
+
+    def _end(self) -> None:
+        for signal, slot in (
+            (self.viewer.layers.events.inserted, self._fill_images),
+            (self.viewer.layers.events.removed, self._fill_images),
+        ):
+            signal.disconnect(slot)
+        shortcuts.unbind(self.viewer)
+        release(self.viewer)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button
+
+
+def _keys() -> QCollapsible:
+    box = QCollapsible("Keys")
+    rows = [(k, what) for k, what in shortcuts.MOUSE] + [(k, what) for k, what, _ in shortcuts.SHORTCUTS]
+    text = "".join(f"<tr><td><b>{k}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>" for k, what in rows)
+    box.addWidget(QLabel(f"<table>{text}</table>"))
+    box.collapse(animate=False)
+    return box
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
