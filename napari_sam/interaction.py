@@ -261,7 +261,10 @@ class Interaction:
 
         self.said.emit("Looking…")
         self._click = self.worker.submit(
-            answer, Priority.CLICK, lambda found: self._answered(plane, identity, prompts, found), self._failed
+            answer,
+            Priority.CLICK,
+            lambda found: self._answered(plane, identity, prompts, found),
+            self._failed,
         )
 
     def _feedback(self, plane: PlaneRef, identity: int, prompts: Prompts) -> Refined | None:
@@ -321,7 +324,10 @@ class Interaction:
     def _set_defaults(self, negative: bool) -> None:
         if self.points is not None and self.boxes is not None and self.session is not None:
             identity = self.session.current
-            self.points.feature_defaults = {"object": identity, "label": "negative" if negative else "positive"}
+            self.points.feature_defaults = {
+                "object": identity,
+                "label": "negative" if negative else "positive",
+            }
             self.boxes.feature_defaults = {"object": identity}
 
     def _on_press(self, viewer: Any, event: Any) -> Any:
@@ -349,7 +355,9 @@ class Interaction:
         self.worker.submit(
             lambda: session.accept(plane, mask, identity),
             Priority.CLICK,
-            lambda _: self.said.emit(f"Object {identity} kept on this slice. G propagates, N starts the next."),
+            lambda _: self.said.emit(
+                f"Object {identity} kept on this slice. G propagates, N starts the next."
+            ),
             self._failed,
         )
         self._drop_candidates()
@@ -493,7 +501,11 @@ class Interaction:
         if self.image is None:
             return
         on_screen = self.on_screen()
-        if on_screen is not None and self.cache is not None and self.cache.channel not in (None, on_screen.channel):
+        if (
+            on_screen is not None
+            and self.cache is not None
+            and self.cache.channel not in (None, on_screen.channel)
+        ):
             self._new_cache()
         if self._asked is not None and (on_screen is None or on_screen.plane != self._asked[0]):
             self._drop_candidates()
@@ -510,7 +522,8 @@ class Interaction:
             self._new_cache()
 
     def _on_drawn(self, event: Any) -> None:
-        if self._quiet or str(getattr(event, "action", "")).split(".")[-1].lower() in ("adding", "removing", "changing"):
+        # ADDING, REMOVING and CHANGING come before the layer has changed.
+        if self._quiet or str(event.action).split(".")[-1].lower() not in ("added", "removed", "changed"):
             return
         points, boxes, session = self.points, self.boxes, self.session
         if points is None or boxes is None or session is None:
@@ -519,7 +532,9 @@ class Interaction:
         now, before = Drawn.of(points, boxes), self._drawn
         self._drawn = now
         if before is not None:
-            session.note("prompt", lambda: self.main(self._restore, before), lambda: self.main(self._restore, now))
+            session.note(
+                "prompt", lambda: self.main(self._restore, before), lambda: self.main(self._restore, now)
+            )
         self._set_defaults(self.negative)
         self.ask()
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
-from src_core.errors import PromptError, VolumeError
+from src_core.errors import VolumeError
 from src_core.prompts import Prompts
 from src_core.types import PlaneRef
 from src_core.volumes import Volume, open_volume
@@ -137,15 +137,21 @@ def _check_straight(layer: Layer, viewer: ViewerModel, displayed: list[int]) -> 
         step[d] = 1000.0
         moved = np.asarray(layer.data_to_world(step)) - origin
         others = [k for k in range(layer.ndim) if k not in displayed]
-        if np.abs(moved[others]).max(initial=0.0) > 0.5 * np.abs(np.asarray(layer.scale)[others]).min(initial=np.inf):
-            raise VolumeError("the image is rotated or sheared out of the shown plane; transform it back first")
+        if np.abs(moved[others]).max(initial=0.0) > 0.5 * np.abs(np.asarray(layer.scale)[others]).min(
+            initial=np.inf
+        ):
+            raise VolumeError(
+                "the image is rotated or sheared out of the shown plane; transform it back first"
+            )
 
 
 def to_plane(image: Image, on_screen: OnScreen, world: NDArray[np.floating]) -> NDArray[np.float64]:
     """Map (N, d) world positions to (N, 2) rows and columns of the plane."""
     rows, columns = on_screen.kept
     padded = _fit(np.atleast_2d(world), image.ndim)
-    data = np.array([np.asarray(image.world_to_data(p))[-image.ndim :] for p in padded]).reshape(-1, image.ndim)
+    data = np.array([np.asarray(image.world_to_data(p))[-image.ndim :] for p in padded]).reshape(
+        -1, image.ndim
+    )
     return data[:, [rows, columns]]
 
 
@@ -163,7 +169,9 @@ def world_of(layer: Layer, data: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.array([layer.data_to_world(p) for p in data]).reshape(len(data), -1)
 
 
-def on_plane(image: Image, on_screen: OnScreen, layer: Layer, data: NDArray[np.floating]) -> NDArray[np.bool_]:
+def on_plane(
+    image: Image, on_screen: OnScreen, layer: Layer, data: NDArray[np.floating]
+) -> NDArray[np.bool_]:
     """Say which (N, d) data positions of `layer` lie on the plane; missing dimensions lie on every plane."""
     world = world_of(layer, data)
     position = np.array([np.asarray(image.world_to_data(p))[-image.ndim :] for p in _fit(world, image.ndim)])
@@ -185,7 +193,9 @@ def ellipse_outline(corners: NDArray[np.float64], n: int = 64) -> NDArray[np.flo
     """Return (n, 2) positions on the ellipse that (4, 2) corners frame."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)[:, None]
     centre = corners.mean(0)
-    return centre + np.cos(angle) * (corners[1] - corners[0]) / 2 + np.sin(angle) * (corners[3] - corners[0]) / 2
+    return (
+        centre + np.cos(angle) * (corners[1] - corners[0]) / 2 + np.sin(angle) * (corners[3] - corners[0]) / 2
+    )
 
 
 def along(vertices: NDArray[np.float64], n: int = 5) -> NDArray[np.float64]:
@@ -206,8 +216,12 @@ def points_prompt(
     """
     if not len(layer.data):
         return np.zeros((0, 2)), np.zeros(0, np.int64)
-    chosen = on_plane(image, on_screen, layer, layer.data) & _belongs(layer.features, len(layer.data), identity)
-    points = to_plane(image, on_screen, world_of(layer, layer.data[chosen])) if chosen.any() else np.zeros((0, 2))
+    chosen = on_plane(image, on_screen, layer, layer.data) & _belongs(
+        layer.features, len(layer.data), identity
+    )
+    points = (
+        to_plane(image, on_screen, world_of(layer, layer.data[chosen])) if chosen.any() else np.zeros((0, 2))
+    )
     signs = np.ones(len(layer.data), np.int64)
     if "label" in layer.features:
         signs = (layer.features["label"].astype(str) != "negative").to_numpy().astype(np.int64)
@@ -293,7 +307,9 @@ def painted_region(
     corners = np.array([[0 if p is None else p for p in on_screen.position]] * 3, np.float64)
     corners[1, rows], corners[2, columns] = 1, 1
     world = world_of(image, corners)
-    own = np.array([np.asarray(layer.world_to_data(p))[-layer.ndim :] for p in _fit(world, max(layer.ndim, image.ndim))])
+    own = np.array(
+        [np.asarray(layer.world_to_data(p))[-layer.ndim :] for p in _fit(world, max(layer.ndim, image.ndim))]
+    )
     origin, down, right = own[0], own[1] - own[0], own[2] - own[0]
     y, x = np.mgrid[: shape[0], : shape[1]]
     where = np.rint(origin + y[..., None] * down + x[..., None] * right).astype(np.int64)
@@ -307,11 +323,3 @@ def painted_region(
     values = block[tuple((where[inside] - low).T)]
     out[inside] = values == identity if identity is not None else values > 0
     return out
-
-
-def click_on_plane(image: Image, on_screen: OnScreen, world: NDArray[np.floating], shape: tuple[int, int]) -> tuple[float, float]:
-    """Map a click in world coordinates to (row, column), or raise `PromptError` if it misses the image."""
-    row, column = to_plane(image, on_screen, np.asarray(world)[None])[0]
-    if not (-0.5 <= row <= shape[0] - 0.5 and -0.5 <= column <= shape[1] - 0.5):
-        raise PromptError("the click lies outside the image")
-    return float(row), float(column)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pooch
 
-from napari_sam.layers import axes_of
+from napari_sam.layers import array_of, axes_of
 from src_core.errors import SessionError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.volumes import Volume
@@ -26,7 +26,9 @@ def labels_path(image: Image, folder: Path | None = None) -> Path:
     user's data.
     """
     source = getattr(image.source, "path", None)
-    stem = re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", Path(source).name if source else image.name) or "image"
+    stem = (
+        re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", Path(source).name if source else image.name) or "image"
+    )
     stem = re.sub(r"[^\w.-]+", "_", stem)
     if folder is not None:
         return folder / f"{stem}.sam.zarr" / "labels" / "objects"
@@ -68,7 +70,7 @@ def layer_data(image: Image, labels: LabelVolume) -> Any:
     if "c" not in axes:
         return labels.array
     channel = axes.index("c")
-    return EveryChannel(labels.array, channel, image.data[0].shape[channel] if image.multiscale else image.data.shape[channel])
+    return EveryChannel(labels.array, channel, int(array_of(image).shape[channel]))
 
 
 class EveryChannel:

@@ -135,8 +135,10 @@ class Session:
         self.objects_changed.emit()
 
     def protected(self, writing: set[int]) -> set[int]:
-        """Return the ids that writing the objects `writing` must not touch: every other object, or the
-        finished ones where the user allows overwriting."""
+        """Return the ids that writing the objects `writing` must not touch.
+
+        That is every other object, or only the finished ones where the user allows overwriting.
+        """
         others = {i for i, o in self.objects.items() if i not in writing}
         if self.allow_overwrite:
             return {i for i in others if self.objects[i].done}
@@ -186,10 +188,14 @@ class Session:
             edit.undo, edit.redo = lambda: mark(False), lambda: mark(True)
             mark(True)
 
-    def write_step(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], scores: dict[int, float]) -> None:
+    def write_step(
+        self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], scores: dict[int, float]
+    ) -> None:
         """Write what propagation found on a plane, as part of `edit`; anchors are left alone."""
         open_masks = {
-            k: m for k, m in masks.items() if not self._object(k).done and plane not in self.objects[k].anchors
+            k: m
+            for k, m in masks.items()
+            if not self._object(k).done and plane not in self.objects[k].anchors
         }
         if open_masks:
             self._write(edit, plane, open_masks)
@@ -258,7 +264,9 @@ class Session:
                 return None
             for patch in edit.patches if forward else reversed(edit.patches):
                 plane = patch.plane
-                self.labels.write_box(plane.axis, plane.index, patch.box_yxyx, patch.ids(after=forward), t=plane.t)
+                self.labels.write_box(
+                    plane.axis, plane.index, patch.box_yxyx, patch.ids(after=forward), t=plane.t
+                )
             (edit.redo if forward else edit.undo)()
         for patch in edit.patches:
             self.labels_changed.emit(patch.plane, patch.box_yxyx)
@@ -287,7 +295,9 @@ class Session:
         shape = self.volume.plane_shape(plane.axis)
         self._write(edit, plane, {identity: np.zeros(shape, np.bool_)})
 
-    def _set_anchor(self, state: ObjectState, plane: PlaneRef, value: bool, score: float | None = None) -> None:
+    def _set_anchor(
+        self, state: ObjectState, plane: PlaneRef, value: bool, score: float | None = None
+    ) -> None:
         if value:
             state.anchors.add(plane)
             state.scores.pop(plane, None)

@@ -23,6 +23,7 @@ from src_core.worker import Priority
 
 if TYPE_CHECKING:
     import napari
+
     from src_core.session import ObjectState
 
 COLUMNS = ("Object", "Name", "Slices", "Lowest score", "State")
@@ -42,7 +43,9 @@ class ObjectsWidget(QWidget):
         self.table.verticalHeader().setVisible(False)
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.horizontalHeader().setStretchLastSection(True)
-        self.table.setToolTip("Click to make an object the current one and go to it; double-click a name to change it")
+        self.table.setToolTip(
+            "Click to make an object the current one and go to it; double-click a name to change it"
+        )
         self.done = QPushButton("Finish / reopen")
         self.done.setToolTip("A finished object is locked: nothing writes over it")
         self.delete = QPushButton("Delete")
@@ -106,7 +109,10 @@ class ObjectsWidget(QWidget):
         identity = session.current
         try:
             interaction.worker.submit(
-                lambda: session.delete(identity), Priority.CLICK, lambda _: interaction.refresh_current(), notify
+                lambda: session.delete(identity),
+                Priority.CLICK,
+                lambda _: interaction.refresh_current(),
+                notify,
             )
         except SamError as error:
             notify(error)
@@ -115,4 +121,10 @@ class ObjectsWidget(QWidget):
 def _row(state: ObjectState) -> tuple[str, str, str, str, str]:
     planes = state.anchors | set(state.scores)
     lowest = f"{min(state.scores.values()):.2f}" if state.scores else ""
-    return (str(state.id), state.name, str(len(planes)) if planes else "", lowest, "done" if state.done else "draft")
+    return (
+        str(state.id),
+        state.name,
+        str(len(planes)) if planes else "",
+        lowest,
+        "done" if state.done else "draft",
+    )

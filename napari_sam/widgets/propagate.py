@@ -10,6 +10,7 @@ from napari_sam.registry import interaction_of
 
 if TYPE_CHECKING:
     import napari
+
     from src_core.session_propagation import PropagationProgress
 
 BOTH, FORWARDS, BACKWARDS = "both ways", "forwards only", "backwards only"
@@ -21,12 +22,16 @@ class PropagateWidget(Container):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self.interaction = interaction_of(napari_viewer)
         self.objects = ComboBox(
-            label="objects", choices=["current object", "all that are not finished"], tooltip="What to propagate"
+            label="objects",
+            choices=["current object", "all that are not finished"],
+            tooltip="What to propagate",
         )
         self.direction = ComboBox(
             label="direction", choices=[BOTH, FORWARDS, BACKWARDS], tooltip="Seen from the slice on screen"
         )
-        self.span = RangeSlider(label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice to fill")
+        self.span = RangeSlider(
+            label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice to fill"
+        )
         self.run = PushButton(text="Propagate", tooltip="From the slices you kept (G)")
         self.stop = PushButton(text="Stop", tooltip="What has been done stays (Shift-G)", enabled=False)
         self.report = Label(value="")

@@ -72,7 +72,9 @@ class SegmentWidget(QWidget):
         for k, button in enumerate(self.candidate_buttons):
             button.setCheckable(True)
             button.setEnabled(False)
-            button.setToolTip("What the network offers, with the overlap it expects with the true object (Q: next)")
+            button.setToolTip(
+                "What the network offers, with the overlap it expects with the true object (Q: next)"
+            )
             group.addButton(button, k)
             candidates.addWidget(button)
         self.candidates = group
@@ -81,7 +83,9 @@ class SegmentWidget(QWidget):
         self.next = _button("Next object  (N)", "Keep the mask and start the next object")
         self.undo = _button("Undo", "Ctrl-Z: a point, a mask, a stroke, a propagation")
         self.redo = _button("Redo", "Ctrl-Shift-Z")
-        self.propagate = _button("Propagate  (G)", "Carry this object through the stack from the slices you kept")
+        self.propagate = _button(
+            "Propagate  (G)", "Carry this object through the stack from the slices you kept"
+        )
         self.propagate_all = _button("All objects", "Propagate every object that is not finished, together")
         self.stop = _button("Stop", "What has been done stays (Shift-G)")
         self.progress = QProgressBar()

@@ -54,5 +54,3 @@ class SliceStrip(QWidget):
             painter.fillRect(QRectF(index * step, 0, width, height * 0.7), ANCHOR)
         painter.fillRect(QRectF(self._here * step, 0, max(1.5, min(step, 3.0)), height), HERE)
         painter.end()
-
-
