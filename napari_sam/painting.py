@@ -19,35 +19,43 @@ Region = tuple[slice, ...]
 def patches(data: Any, dabs: Sequence[Any], on_screen: OnScreen) -> list[PlaneChange]:
     """Turn the value of a labels layer's paint event into changed planes: (plane, box, before, after).
 
-    napari has written the stroke already: `after` is read from `data`, `before` is that with the old values put
-    back, latest dab first. A stroke in 3-D gives one change per plane along the axis on screen.
+    napari announces a stroke before or after it writes it, so both sides are made from the dabs themselves:
+    their old values put into `data`, latest dab first, then their new ones. A stroke in 3-D gives one change
+    per plane along the axis on screen.
     """
     parts = [_dab(dab) for dab in dabs]
     if not parts:
         return []
-    bounds = zip(*(region for region, _, _ in parts), strict=True)
+    bounds = zip(*(region for region, *_ in parts), strict=True)
     union = tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in bounds)
-    after = np.asarray(data[union]).astype(np.uint32)
-    before = after.copy()
-    for region, old_values, mask in reversed(parts):
-        here = tuple(slice(s.start - u.start, s.stop - u.start) for s, u in zip(region, union, strict=True))
-        before[here][mask] = old_values
+    before = np.asarray(data[union]).astype(np.uint32)
+    for region, mask, old, _ in reversed(parts):
+        before[_within(region, union)][mask] = old
+    after = before.copy()
+    for region, mask, _, new in parts:
+        after[_within(region, union)][mask] = new
     return _planes(union, before, after, on_screen)
 
 
-def _dab(dab: Any) -> tuple[Region, NDArray[Any], NDArray[np.bool_]]:
-    """Return the box of a dab, where in the box it changed something, and the values there before."""
+def _within(region: Region, union: Region) -> Region:
+    return tuple(slice(s.start - u.start, s.stop - u.start) for s, u in zip(region, union, strict=True))
+
+
+def _dab(dab: Any) -> tuple[Region, NDArray[np.bool_], NDArray[Any], Any]:
+    """Return the box of a dab, where in the box it changes something, and the values there before and after."""
     if hasattr(dab, "slice_key"):
         shape = tuple(s.stop - s.start for s in dab.slice_key)
         mask = np.ones(shape, np.bool_) if dab.mask is None else np.asarray(dab.mask).reshape(shape)
-        return dab.slice_key, np.asarray(dab.old_values).reshape(-1), mask
-    indices, old_values, _ = dab
+        return dab.slice_key, mask, np.asarray(dab.old_values).reshape(-1), dab.new_value
+    indices, old_values, new_values = dab
     region = tuple(slice(int(i.min()), int(i.max()) + 1) for i in indices)
     shape = tuple(s.stop - s.start for s in region)
     where = tuple(i - s.start for i, s in zip(indices, region, strict=True))
-    mask, values = np.zeros(shape, np.bool_), np.zeros(shape, np.asarray(old_values).dtype)
-    mask[where], values[where] = True, old_values
-    return region, values[mask], mask
+    mask = np.zeros(shape, np.bool_)
+    mask[where] = True
+    old, new = (np.zeros(shape, np.uint32) for _ in range(2))
+    old[where], new[where] = old_values, new_values
+    return region, mask, old[mask], new[mask]
 
 
 def _planes(

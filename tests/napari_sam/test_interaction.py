@@ -1,0 +1,324 @@
+"""Clicks, candidates, objects, propagation and undo, with real layers and a fake network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src_core.types import PlaneRef
+from tests.napari_sam.conftest import Desk
+from tests.napari_sam.fakes import balls
+
+TRUTH = balls() > 100
+
+
+def test_starting_adds_the_layers_and_embeds_the_slice_on_screen_first(desk: Desk) -> None:
+    desk.viewer.add_image(balls())
+    desk.viewer.dims.set_current_step(0, 6)
+    desk.interaction.start(desk.viewer.layers[0])
+    desk.wait()
+    assert desk.interaction.points in desk.viewer.layers
+    assert desk.viewer.layers.selection.active is desk.interaction.points
+    assert desk.predictor.embedded[0] == ("z", 6)
+    assert {i for _, i in desk.predictor.embedded} >= {5, 7}
+    assert len(desk.predictor.embedded) == len(set(desk.predictor.embedded)), "nothing is embedded twice"
+
+
+def test_a_click_shows_three_candidates_and_writes_nothing(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    assert len(desk.interaction.candidates) == 3
+    shown = desk.interaction.preview.layer
+    assert shown.data.shape == (1, 48, 64)
+    assert shown.data.sum() == TRUTH[6][:, :32].sum()
+    assert not desk.plane(6).any()
+
+
+def test_the_preview_lies_on_its_slice_of_a_scaled_image(desk: Desk) -> None:
+    desk.start(scale=(3, 0.5, 0.5), translate=(10, 20, 30))
+    desk.go(6)
+    desk.click(6, 16, 16)
+    shown = desk.interaction.preview.layer
+    assert np.allclose(shown.translate, (10 + 6 * 3, 20, 30))
+    assert np.allclose(shown.scale, (3, 0.5, 0.5))
+
+
+def test_cycling_changes_what_is_accepted(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.cycle()
+    assert desk.interaction.chosen == 1
+    larger = desk.interaction.candidates.masks[1]
+    desk.interaction.accept()
+    desk.wait()
+    assert np.array_equal(desk.plane(6) == 1, larger)
+
+
+def test_accept_writes_the_object_and_makes_an_anchor(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    assert desk.interaction.accept()
+    desk.wait()
+    assert np.array_equal(desk.plane(6) == 1, TRUTH[6] & (np.indices((48, 64))[1] < 32))
+    assert desk.interaction.session.objects[1].anchors == {PlaneRef("z", 6)}
+    assert desk.interaction.candidates is None
+    assert not desk.interaction.accept(), "nothing is left to accept"
+
+
+def test_accept_never_erases_a_neighbour(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.next_object()
+    desk.wait()
+    before = desk.plane(6).copy()
+    assert (before == 1).any()
+    desk.click(6, 16, 16)  # the same place, as object 2
+    desk.interaction.accept()
+    desk.wait()
+    assert np.array_equal(desk.plane(6) == 1, before == 1)
+
+
+def test_next_object_keeps_a_waiting_candidate(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.next_object()
+    desk.wait()
+    assert (desk.plane(6) == 1).any()
+    assert desk.interaction.session.current == 2
+    assert desk.interaction.points.feature_defaults["object"][0] == 2
+
+
+def test_negative_points_reach_the_network(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.click(6, 30, 46)
+    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6].sum()
+    desk.click(6, 29, 45, negative=True)
+    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6][:, :32].sum()
+    assert list(desk.interaction.points.features["label"]) == ["positive", "positive", "negative"]
+
+
+def test_a_rectangle_is_a_box_and_an_ellipse_a_mask(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    corners = np.array([[6, 20, 36], [6, 20, 56], [6, 40, 56], [6, 40, 36]], float)
+    desk.interaction.boxes.add_rectangles(corners)
+    desk.wait()
+    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6][:, 32:].sum()
+    desk.interaction.undo()
+    desk.wait()
+    assert desk.interaction.candidates is None
+    assert len(desk.interaction.boxes.data) == 0
+    desk.interaction.boxes.add_ellipses(corners)
+    desk.wait()
+    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6][:, 32:].sum()
+
+
+def test_prompts_are_asked_again_on_coming_back_to_their_slice(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.go(2)
+    assert desk.interaction.candidates is None
+    desk.go(6)
+    assert desk.interaction.candidates is not None
+
+
+def test_propagation_fills_the_object_and_stops_by_itself(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.propagate()  # accepts first
+    desk.wait(lambda: not desk.interaction.propagating)
+    found = np.array([desk.plane(z) == 1 for z in range(12)])
+    left = TRUTH & (np.indices(TRUTH.shape)[2] < 32)
+    assert np.array_equal(found, left)
+
+
+def test_undo_and_redo_walk_through_points_accept_and_propagation(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.accept()
+    desk.wait()
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    full = [desk.plane(z).copy() for z in range(12)]
+
+    desk.interaction.undo()
+    desk.wait()
+    assert not desk.plane(5).any()
+    assert desk.plane(6).any()
+    desk.interaction.undo()
+    desk.wait()
+    assert not desk.plane(6).any()
+    assert desk.interaction.session.objects[1].anchors == set()
+    desk.interaction.undo()
+    desk.wait()
+    assert len(desk.interaction.points.data) == 0
+    for _ in range(3):
+        desk.interaction.redo()
+        desk.wait()
+    assert len(desk.interaction.points.data) == 1
+    assert all(np.array_equal(desk.plane(z), full[z]) for z in range(12))
+
+
+def test_a_correction_is_kept_and_only_its_stretch_is_computed_again(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    desk.go(8)
+    stroke = np.zeros((48, 64), bool)
+    stroke[40:44, 4:8] = True
+    desk.interaction.session.accept(PlaneRef("z", 8), stroke, 1)
+    desk.interaction.cache.predictor.embedded.clear()
+    untouched = [desk.plane(z).copy() for z in range(7)]
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert np.array_equal(desk.plane(8) == 1, stroke), "an anchor is never overwritten"
+    assert all(np.array_equal(desk.plane(z), untouched[z]) for z in range(7))
+
+
+def test_brush_strokes_become_anchors_and_can_be_undone(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    labels = desk.interaction.labels
+    labels.selected_label = 1
+    labels.brush_size = 5
+    labels.paint((6, 10, 10), 1)
+    desk.wait()
+    assert (desk.plane(6) == 1).sum() > 10
+    assert desk.interaction.session.objects[1].anchors == {PlaneRef("z", 6)}
+    desk.interaction.undo()
+    desk.wait()
+    assert not desk.plane(6).any()
+    assert not desk.interaction.session.objects[1].anchors
+
+
+@pytest.mark.parametrize("axis, index, click", [(1, 16, (6, 16, 16)), (2, 46, (6, 30, 46))])
+def test_any_orientation(desk: Desk, axis: int, index: int, click: tuple[int, ...]) -> None:
+    desk.start(scale=(2, 1, 1))
+    order = [axis, *(d for d in range(3) if d != axis)]
+    desk.viewer.dims.order = order
+    desk.viewer.dims.set_current_step(axis, index)
+    desk.wait()
+    desk.click(*click)
+    assert desk.interaction.candidates is not None
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    data = np.asarray(desk.interaction.session.labels.array[:])
+    half = np.indices(TRUTH.shape)[2] < 32
+    assert np.array_equal(data == 1, TRUTH & (half if click[2] == 16 else ~half))
+
+
+def test_time_series_of_stacks(desk: Desk) -> None:
+    desk.start(np.stack([np.zeros_like(balls()) + 20, balls()]))
+    desk.go(1, 6)
+    desk.click(1, 6, 16, 16)
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    data = np.asarray(desk.interaction.session.labels.array[:])
+    assert not data[0].any()
+    assert np.array_equal(data[1] == 1, TRUTH & (np.indices(TRUTH.shape)[2] < 32))
+
+
+def test_channels_share_their_labels(desk: Desk) -> None:
+    stack = np.stack([np.full_like(balls(), 20), balls()])
+    desk.start(stack[None], axis_labels=("t", "c", "z", "y", "x"))
+    desk.go(0, 1, 6)
+    desk.click(0, 1, 6, 16, 16)
+    desk.interaction.accept()
+    desk.wait()
+    assert desk.interaction.session.labels.axes == ("t", "z", "y", "x")
+    assert desk.interaction.labels.data.shape == (1, 2, 12, 48, 64)
+    expected = TRUTH[6] & (np.indices((48, 64))[1] < 32)
+    for channel in (0, 1):
+        assert np.array_equal(np.asarray(desk.interaction.labels.data[0, channel, 6]) == 1, expected)
+
+
+def test_a_single_image_has_no_stack(desk: Desk) -> None:
+    said: list[str] = []
+    desk.start(balls()[6])
+    desk.wait()
+    desk.click(16, 16)
+    desk.interaction.said.connect(said.append)
+    desk.interaction.accept()
+    desk.wait()
+    desk.interaction.propagate()
+    assert any("no slices" in s for s in said)
+    assert (desk.interaction.session.labels.read_plane(None, 0) == 1).sum() == TRUTH[6][:, :32].sum()
+
+
+def test_colour_images(desk: Desk) -> None:
+    desk.start(np.repeat(balls()[..., None], 3, axis=-1), rgb=True)
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.accept()
+    desk.wait()
+    assert (desk.plane(6) == 1).any()
+
+
+def test_changed_contrast_makes_new_embeddings(desk: Desk) -> None:
+    image = desk.start()
+    desk.wait()
+    desk.predictor.embedded.clear()
+    image.contrast_limits = (0, 100)
+    desk.wait()
+    assert desk.predictor.embedded
+
+
+def test_removing_the_image_ends_quietly_and_keeps_labels(desk: Desk) -> None:
+    image = desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.accept()
+    desk.wait()
+    labels = desk.interaction.session.labels
+    desk.viewer.layers.remove(image)
+    desk.wait()
+    assert desk.interaction.session is None
+    assert (labels.read_plane("z", 6) == 1).any()
+
+
+def test_work_goes_on_where_it_was_left(desk: Desk, tmp_path: object) -> None:
+    image = desk.viewer.add_image(balls(), name="stack")
+    desk.interaction.start(image, tmp_path)
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.next_object()
+    desk.wait()
+    desk.viewer.layers.remove(image)
+    again = desk.viewer.add_image(balls(), name="stack")
+    desk.interaction.start(again, tmp_path)
+    assert (desk.plane(6) == 1).any()
+    assert 1 in desk.interaction.session.objects
+
+
+def test_stopping_keeps_what_is_done(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    steps: list[object] = []
+
+    def stop_soon(progress: object, _: object) -> None:
+        steps.append(progress)
+        if len(steps) == 3:
+            desk.interaction.stop()
+
+    desk.interaction.progress_changed.connect(stop_soon)
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    filled = [z for z in range(12) if (desk.plane(z) == 1).any()]
+    assert 6 in filled
+    assert len(filled) < TRUTH.any((1, 2)).sum()
+    desk.interaction.undo()
+    desk.wait()
+    assert [z for z in range(12) if (desk.plane(z) == 1).any()] == [6]
