@@ -90,7 +90,8 @@ class ObjectsWidget(QWidget):
         if identity is None or session is None:
             return
         self.interaction.select(identity)
-        self.interaction.go_to(identity)
+        if self.interaction.scene is not None:
+            self.interaction.scene.go_to(identity)
 
     def _rename(self, item: QTableWidgetItem) -> None:
         identity, session = self._id(item.row()), self.interaction.session
@@ -111,7 +112,7 @@ class ObjectsWidget(QWidget):
             interaction.worker.submit(
                 lambda: session.delete(identity),
                 Priority.CLICK,
-                lambda _: interaction.refresh_current(),
+                lambda _: interaction.show_current(),
                 notify,
             )
         except SamError as error:

@@ -119,7 +119,7 @@ class SegmentWidget(QWidget):
     def _connect(self) -> None:
         self.image.activated.connect(self._choose_image)
         self.model.activated.connect(lambda _: self.interaction.set_model(self.model.currentData()))
-        self.candidates.idClicked.connect(self.interaction.choose)
+        self.candidates.idClicked.connect(self._choose_candidate)
         self.accept.clicked.connect(lambda: self.interaction.accept())
         self.next.clicked.connect(lambda: self.interaction.next_object())
         self.undo.clicked.connect(lambda: self.interaction.undo())
@@ -165,6 +165,10 @@ class SegmentWidget(QWidget):
             notify(error)
             self.image.setCurrentIndex(0)
 
+    def _choose_candidate(self, index: int) -> None:
+        if self.interaction.prompting is not None:
+            self.interaction.prompting.choose(index)
+
     def _propagate_all(self) -> None:
         session = self.interaction.session
         if session is not None:
@@ -174,12 +178,13 @@ class SegmentWidget(QWidget):
 
     def _update(self) -> None:
         interaction, session = self.interaction, self.interaction.session
-        found = interaction.candidates
+        prompting = interaction.prompting
+        found = prompting.candidates if prompting is not None else None
         for k, button in enumerate(self.candidate_buttons):
             offered = found is not None and k < len(found)
             button.setEnabled(offered)
             button.setText(f"{k + 1}:  {found.scores[k]:.2f}" if found is not None and offered else "–")
-            button.setChecked(offered and k == interaction.chosen)
+            button.setChecked(offered and prompting is not None and k == prompting.chosen)
         ready = session is not None
         self.accept.setEnabled(found is not None)
         self.next.setEnabled(ready)
@@ -190,7 +195,7 @@ class SegmentWidget(QWidget):
             self.redo.setToolTip(f"Redo: {session.redo_name or 'nothing'} (Ctrl-Shift-Z)")
             state = session.objects.get(session.current)
             name = f" · {state.name}" if state is not None and state.name else ""
-            sign = "  ·  points are OUTSIDE (U)" if interaction.negative else ""
+            sign = "  ·  points are OUTSIDE (U)" if prompting is not None and prompting.negative else ""
             self.object.setText(f"<b>Object {session.current}</b>{name}{sign}")
         else:
             self.object.setText("")

@@ -60,8 +60,8 @@ class Desk:
 
     def click(self, *data: float, negative: bool = False) -> None:
         """Add a point in data coordinates of the points layer."""
-        self.interaction._set_defaults(negative)
-        self.interaction.points.add(np.array(data))
+        self.interaction.scene.set_defaults(negative)
+        self.interaction.scene.points.add(np.array(data))
         self.wait()
 
     def plane(self, index: int) -> np.ndarray:

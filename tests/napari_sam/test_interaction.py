@@ -17,8 +17,8 @@ def test_starting_adds_the_layers_and_embeds_the_slice_on_screen_first(desk: Des
     desk.viewer.dims.set_current_step(0, 6)
     desk.interaction.start(desk.viewer.layers[0])
     desk.wait()
-    assert desk.interaction.points in desk.viewer.layers
-    assert desk.viewer.layers.selection.active is desk.interaction.points
+    assert desk.interaction.scene.points in desk.viewer.layers
+    assert desk.viewer.layers.selection.active is desk.interaction.scene.points
     assert desk.predictor.embedded[0] == ("z", 6)
     assert {i for _, i in desk.predictor.embedded} >= {5, 7}
     assert len(desk.predictor.embedded) == len(set(desk.predictor.embedded)), "nothing is embedded twice"
@@ -28,8 +28,8 @@ def test_a_click_shows_three_candidates_and_writes_nothing(desk: Desk) -> None:
     desk.start()
     desk.go(6)
     desk.click(6, 16, 16)
-    assert len(desk.interaction.candidates) == 3
-    shown = desk.interaction.preview.layer
+    assert len(desk.interaction.prompting.candidates) == 3
+    shown = desk.interaction.scene.preview.layer
     assert shown.data.shape == (1, 48, 64)
     assert shown.data.sum() == TRUTH[6][:, :32].sum()
     assert not desk.plane(6).any()
@@ -39,7 +39,7 @@ def test_the_preview_lies_on_its_slice_of_a_scaled_image(desk: Desk) -> None:
     desk.start(scale=(3, 0.5, 0.5), translate=(10, 20, 30))
     desk.go(6)
     desk.click(6, 16, 16)
-    shown = desk.interaction.preview.layer
+    shown = desk.interaction.scene.preview.layer
     assert np.allclose(shown.translate, (10 + 6 * 3, 20, 30))
     assert np.allclose(shown.scale, (3, 0.5, 0.5))
 
@@ -49,8 +49,8 @@ def test_cycling_changes_what_is_accepted(desk: Desk) -> None:
     desk.go(6)
     desk.click(6, 16, 16)
     desk.interaction.cycle()
-    assert desk.interaction.chosen == 1
-    larger = desk.interaction.candidates.masks[1]
+    assert desk.interaction.prompting.chosen == 1
+    larger = desk.interaction.prompting.candidates.masks[1]
     desk.interaction.accept()
     desk.wait()
     assert np.array_equal(desk.plane(6) == 1, larger)
@@ -64,7 +64,7 @@ def test_accept_writes_the_object_and_makes_an_anchor(desk: Desk) -> None:
     desk.wait()
     assert np.array_equal(desk.plane(6) == 1, TRUTH[6] & (np.indices((48, 64))[1] < 32))
     assert desk.interaction.session.objects[1].anchors == {PlaneRef("z", 6)}
-    assert desk.interaction.candidates is None
+    assert desk.interaction.prompting.candidates is None
     assert not desk.interaction.accept(), "nothing is left to accept"
 
 
@@ -90,7 +90,7 @@ def test_next_object_keeps_a_waiting_candidate(desk: Desk) -> None:
     desk.wait()
     assert (desk.plane(6) == 1).any()
     assert desk.interaction.session.current == 2
-    assert desk.interaction.points.feature_defaults["object"][0] == 2
+    assert desk.interaction.scene.points.feature_defaults["object"][0] == 2
 
 
 def test_negative_points_reach_the_network(desk: Desk) -> None:
@@ -98,26 +98,26 @@ def test_negative_points_reach_the_network(desk: Desk) -> None:
     desk.go(6)
     desk.click(6, 16, 16)
     desk.click(6, 30, 46)
-    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6].sum()
+    assert desk.interaction.prompting.candidates.masks[0].sum() == TRUTH[6].sum()
     desk.click(6, 29, 45, negative=True)
-    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6][:, :32].sum()
-    assert list(desk.interaction.points.features["label"]) == ["positive", "positive", "negative"]
+    assert desk.interaction.prompting.candidates.masks[0].sum() == TRUTH[6][:, :32].sum()
+    assert list(desk.interaction.scene.points.features["label"]) == ["positive", "positive", "negative"]
 
 
 def test_a_rectangle_is_a_box_and_an_ellipse_a_mask(desk: Desk) -> None:
     desk.start()
     desk.go(6)
     corners = np.array([[6, 20, 36], [6, 20, 56], [6, 40, 56], [6, 40, 36]], float)
-    desk.interaction.boxes.add_rectangles(corners)
+    desk.interaction.scene.boxes.add_rectangles(corners)
     desk.wait()
-    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6][:, 32:].sum()
+    assert desk.interaction.prompting.candidates.masks[0].sum() == TRUTH[6][:, 32:].sum()
     desk.interaction.undo()
     desk.wait()
-    assert desk.interaction.candidates is None
-    assert len(desk.interaction.boxes.data) == 0
-    desk.interaction.boxes.add_ellipses(corners)
+    assert desk.interaction.prompting.candidates is None
+    assert len(desk.interaction.scene.boxes.data) == 0
+    desk.interaction.scene.boxes.add_ellipses(corners)
     desk.wait()
-    assert desk.interaction.candidates.masks[0].sum() == TRUTH[6][:, 32:].sum()
+    assert desk.interaction.prompting.candidates.masks[0].sum() == TRUTH[6][:, 32:].sum()
 
 
 def test_prompts_are_asked_again_on_coming_back_to_their_slice(desk: Desk) -> None:
@@ -125,9 +125,9 @@ def test_prompts_are_asked_again_on_coming_back_to_their_slice(desk: Desk) -> No
     desk.go(6)
     desk.click(6, 16, 16)
     desk.go(2)
-    assert desk.interaction.candidates is None
+    assert desk.interaction.prompting.candidates is None
     desk.go(6)
-    assert desk.interaction.candidates is not None
+    assert desk.interaction.prompting.candidates is not None
 
 
 def test_propagation_fills_the_object_and_stops_by_itself(desk: Desk) -> None:
@@ -161,11 +161,11 @@ def test_undo_and_redo_walk_through_points_accept_and_propagation(desk: Desk) ->
     assert desk.interaction.session.objects[1].anchors == set()
     desk.interaction.undo()
     desk.wait()
-    assert len(desk.interaction.points.data) == 0
+    assert len(desk.interaction.scene.points.data) == 0
     for _ in range(3):
         desk.interaction.redo()
         desk.wait()
-    assert len(desk.interaction.points.data) == 1
+    assert len(desk.interaction.scene.points.data) == 1
     assert all(np.array_equal(desk.plane(z), full[z]) for z in range(12))
 
 
@@ -190,7 +190,7 @@ def test_a_correction_is_kept_and_only_its_stretch_is_computed_again(desk: Desk)
 def test_brush_strokes_become_anchors_and_can_be_undone(desk: Desk) -> None:
     desk.start()
     desk.go(6)
-    labels = desk.interaction.labels
+    labels = desk.interaction.scene.labels
     labels.selected_label = 1
     labels.brush_size = 5
     labels.paint((6, 10, 10), 1)
@@ -211,7 +211,7 @@ def test_any_orientation(desk: Desk, axis: int, index: int, click: tuple[int, ..
     desk.viewer.dims.set_current_step(axis, index)
     desk.wait()
     desk.click(*click)
-    assert desk.interaction.candidates is not None
+    assert desk.interaction.prompting.candidates is not None
     desk.interaction.propagate()
     desk.wait(lambda: not desk.interaction.propagating)
     data = np.asarray(desk.interaction.session.labels.array[:])
@@ -238,10 +238,10 @@ def test_channels_share_their_labels(desk: Desk) -> None:
     desk.interaction.accept()
     desk.wait()
     assert desk.interaction.session.labels.axes == ("t", "z", "y", "x")
-    assert desk.interaction.labels.data.shape == (1, 2, 12, 48, 64)
+    assert desk.interaction.scene.labels.data.shape == (1, 2, 12, 48, 64)
     expected = TRUTH[6] & (np.indices((48, 64))[1] < 32)
     for channel in (0, 1):
-        assert np.array_equal(np.asarray(desk.interaction.labels.data[0, channel, 6]) == 1, expected)
+        assert np.array_equal(np.asarray(desk.interaction.scene.labels.data[0, channel, 6]) == 1, expected)
 
 
 def test_a_single_image_has_no_stack(desk: Desk) -> None:

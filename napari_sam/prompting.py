@@ -1,0 +1,205 @@
+"""From what is drawn to candidates, and from a candidate to the labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.layers import OnScreen, prompts_on_plane
+from napari_sam.prompt_layers import Drawn, style_points
+from napari_sam.scene import Scene
+from napari_sam.workers import notify
+from src_core.errors import SamError
+from src_core.prompts import Prompts
+from src_core.types import Candidates, PlaneRef
+from src_core.worker import Job, Priority
+
+if TYPE_CHECKING:
+    from napari_sam.interaction import Interaction
+
+Refined = tuple[NDArray[np.float32], tuple[float, float, float, float]]
+"""Logits of an answer and the window they cover."""
+
+
+class Prompting:
+    """The current object's prompts on the slice on screen and what the network offers for them.
+
+    Attributes
+    ----------
+    candidates, chosen
+        The offer, None without one, and which mask of it is shown.
+    negative
+        Whether the next points are outside the object.
+    """
+
+    def __init__(self, interaction: Interaction, scene: Scene) -> None:
+        self.interaction, self.scene = interaction, scene
+        self.candidates: Candidates | None = None
+        self.chosen = 0
+        self.negative = False
+        self._asked: tuple[PlaneRef, int, Prompts] | None = None
+        self._job: Job | None = None
+        self._drawn = Drawn.of(scene.points, scene.boxes)
+        scene.listen(scene.points.events.data, self._on_drawn)
+        scene.listen(scene.boxes.events.data, self._on_drawn)
+
+    # ------------------------------------------------------------------ asking
+
+    def ask(self) -> None:
+        """Put what is drawn for the current object on this slice to the network."""
+        on_screen, scene, cache = self.interaction.on_screen(), self.scene, self.interaction.cache
+        if on_screen is None or cache is None:
+            return
+        session = scene.session
+        plane, identity = on_screen.plane, session.current
+        shape = session.volume.plane_shape(plane.axis)
+        try:
+            prompts = prompts_on_plane(
+                scene.image, on_screen, shape, scene.points, scene.boxes, identity=identity
+            )
+        except SamError as error:
+            notify(error)
+            return
+        if prompts is None:
+            self.drop()
+            return
+        if self._job is not None:
+            self._job.cancel()
+        feedback = self._feedback(plane, identity, prompts)
+
+        def answer() -> Candidates:
+            existing = session.mask(plane, identity) if feedback is None and prompts.mask is None else None
+            return cache.predictor.predict(
+                cache.get(plane), _with_mask(prompts, feedback, existing), multimask=True
+            )
+
+        def answered(found: Candidates) -> None:
+            self._answered(plane, identity, prompts, found)
+
+        self.interaction.said.emit("Looking…")
+        self._job = self.interaction.worker.submit(answer, Priority.CLICK, answered, self.interaction.failed)
+
+    def _feedback(self, plane: PlaneRef, identity: int, prompts: Prompts) -> Refined | None:
+        """Return the answer to refine: the one on screen, if these prompts only add to its."""
+        if self._asked is None or self.candidates is None:
+            return None
+        last_plane, last_identity, last = self._asked
+        n = len(last.points_yx)
+        grows = n < len(prompts.points_yx) and np.array_equal(prompts.points_yx[:n], last.points_yx)
+        same = (last_plane, last_identity) == (plane, identity) and prompts.box_yxyx == last.box_yxyx
+        return (self.candidates.logits[self.chosen], self.candidates.window) if grows and same else None
+
+    def _answered(self, plane: PlaneRef, identity: int, prompts: Prompts, found: Candidates) -> None:
+        on_screen = self.interaction.on_screen()
+        if on_screen is None or on_screen.plane != plane or self.scene.session.current != identity:
+            return
+        self.candidates, self.chosen, self._asked = found, 0, (plane, identity, prompts)
+        self._show(on_screen)
+        self.interaction.ready_changed.emit()
+
+    # --------------------------------------------------------------- candidates
+
+    def _show(self, on_screen: OnScreen) -> None:
+        if self.candidates is None:
+            return
+        self.scene.preview.show(on_screen, self.candidates.masks[self.chosen])
+        score = float(self.candidates.scores[self.chosen])
+        self.interaction.said.emit(
+            f"Candidate {self.chosen + 1} of {len(self.candidates)}, score {score:.2f}."
+        )
+        self.interaction.changed.emit()
+
+    def choose(self, index: int) -> None:
+        """Show another candidate."""
+        on_screen = self.interaction.on_screen()
+        if self.candidates is not None and on_screen is not None:
+            self.chosen = index % len(self.candidates)
+            self._show(on_screen)
+
+    def drop(self) -> None:
+        """Show no candidate; prompts stay."""
+        self.candidates, self._asked, self.chosen = None, None, 0
+        if self._job is not None:
+            self._job.cancel()
+        self.scene.preview.clear()
+        self.interaction.changed.emit()
+
+    def accept(self) -> bool:
+        """Write the candidate to the labels; its slice becomes an anchor."""
+        if self._asked is None or self.candidates is None:
+            self.interaction.said.emit("Nothing to keep: click on an object first.")
+            return False
+        plane, identity, _ = self._asked
+        session, mask = self.scene.session, self.candidates.masks[self.chosen]
+
+        def kept(_: Any) -> None:
+            self.interaction.said.emit(
+                f"Object {identity} kept on this slice. G propagates, N starts the next."
+            )
+
+        self.interaction.worker.submit(
+            lambda: session.accept(plane, mask, identity), Priority.CLICK, kept, self.interaction.failed
+        )
+        self.drop()
+        return True
+
+    def moved(self, on_screen: OnScreen | None) -> None:
+        """Another slice is on screen: drop its predecessor's candidate; ask again what was not accepted here."""
+        if self._asked is not None and (on_screen is None or on_screen.plane != self._asked[0]):
+            self.drop()
+        session = self.scene.session
+        state = session.objects.get(session.current)
+        accepted = state is not None and on_screen is not None and on_screen.plane in state.anchors
+        if on_screen is not None and self.candidates is None and not accepted:
+            self.ask()
+
+    # ------------------------------------------------------------------ drawing
+
+    def flip_sign(self) -> None:
+        """Make the next points negative, or positive again."""
+        self.negative = not self.negative
+        self.scene.set_defaults(self.negative)
+        words = (
+            "Next points are outside the object." if self.negative else "Next points are inside the object."
+        )
+        self.interaction.said.emit(words)
+        self.interaction.changed.emit()
+
+    def _on_drawn(self, event: Any) -> None:
+        # ADDING, REMOVING and CHANGING come before the layer has changed.
+        if self.scene.quiet or str(event.action).split(".")[-1].lower() not in (
+            "added",
+            "removed",
+            "changed",
+        ):
+            return
+        scene, main = self.scene, self.interaction.main
+        style_points(scene.points, scene.session.current)
+        before, now = self._drawn, Drawn.of(scene.points, scene.boxes)
+        self._drawn = now
+        scene.session.note("prompt", lambda: main(self._restore, before), lambda: main(self._restore, now))
+        scene.set_defaults(self.negative)
+        self.ask()
+
+    def _restore(self, drawn: Drawn) -> None:
+        scene = self.scene
+        scene.quiet = True
+        try:
+            drawn.put_back(scene.points, scene.boxes)
+        finally:
+            scene.quiet = False
+        self._drawn = drawn
+        style_points(scene.points, scene.session.current)
+        self.drop()
+        self.ask()
+
+
+def _with_mask(prompts: Prompts, feedback: Refined | None, existing: NDArray[np.bool_] | None) -> Prompts:
+    """Add the mask to refine: the logits of the last answer, or what the slice holds of the object."""
+    if feedback is not None:
+        return Prompts(prompts.points_yx, prompts.labels, prompts.box_yxyx, *feedback)
+    if existing is not None and existing.any():
+        return Prompts(prompts.points_yx, prompts.labels, prompts.box_yxyx, existing)
+    return prompts

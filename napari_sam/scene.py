@@ -1,0 +1,113 @@
+"""One image being labelled: its session and the layers to click, draw and paint in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Layer
+
+from napari_sam import storage
+from napari_sam.layers import OnScreen, plane_on_screen, volume_of
+from napari_sam.prompt_layers import LABELS, Preview, boxes_layer, placed_like, points_layer, style_points
+from src_core.session import Session
+
+if TYPE_CHECKING:
+    import napari
+
+
+class Scene:
+    """Made when the user chooses an image, closed when another is chosen or the image goes.
+
+    Parameters
+    ----------
+    viewer, image
+        Where to work and on what.
+    folder
+        Where labels go instead of beside the image.
+
+    Raises
+    ------
+    VolumeError, SessionError
+        The image cannot be used, or its labels cannot be opened; nothing has been added to the viewer then.
+    """
+
+    def __init__(self, viewer: napari.Viewer, image: Image, folder: Path | None = None) -> None:
+        self.viewer, self.image = viewer, image
+        volume = volume_of(image)
+        labels = storage.open_labels(image, volume, folder)
+        self.session = Session(volume, labels)
+        self.labels: Labels = viewer.add_labels(
+            storage.layer_data(image, labels), name=LABELS, opacity=0.5, **placed_like(image)
+        )
+        self.preview = Preview(viewer, image)
+        self.boxes = boxes_layer(viewer, image)
+        self.points = points_layer(viewer, image)
+        self.points.mode = "add"
+        viewer.layers.selection.active = self.points
+        self.quiet = True
+        """While True, changes of the layers are ours and mean nothing."""
+        self._cleanups: list[Callable[[], None]] = []
+        self.quiet = False
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers this scene added."""
+        return (self.points, self.boxes, self.preview.layer, self.labels)
+
+    def on_screen(self) -> OnScreen:
+        """Return the plane the viewer shows; raises `VolumeError` where it is no plane of the image."""
+        return plane_on_screen(self.viewer, self.image)
+
+    def listen(self, emitter: Any, callback: Callable[..., Any]) -> None:
+        """Connect until the scene closes."""
+        emitter.connect(callback)
+        self._cleanups.append(lambda: emitter.disconnect(callback))
+
+    def set_defaults(self, negative: bool) -> None:
+        """Say what object and sign the next points and shapes have."""
+        identity = self.session.current
+        sign = "negative" if negative else "positive"
+        self.points.feature_defaults = {"object": identity, "label": sign}
+        self.boxes.feature_defaults = {"object": identity}
+
+    def show_current(self) -> None:
+        """Show the points of the current object only, and paint with its id."""
+        style_points(self.points, self.session.current)
+        self.quiet = True
+        self.labels.selected_label = self.session.current
+        self.quiet = False
+
+    def refresh_labels(self) -> None:
+        """Show what is in the labels now."""
+        self.labels.refresh(thumbnail=False, extent=False)
+
+    def go_to(self, identity: int) -> None:
+        """Show a slice of an object: one the user made, else the least sure one."""
+        state, on_screen = self.session.objects.get(identity), self.on_screen()
+        axis = on_screen.plane.axis
+        if state is None or axis is None:
+            return
+        made = sorted(p.index for p in state.anchors if p.axis == axis)
+        filled = sorted((score, p.index) for p, score in state.scores.items() if p.axis == axis)
+        if made or filled:
+            dim = on_screen.axes.index(axis) + self.viewer.dims.ndim - self.image.ndim
+            self.viewer.dims.set_current_step(dim, made[0] if made else filled[0][1])
+
+    def renew_contrast(self) -> None:
+        """Look at the image with its present contrast limits from now on."""
+        self.session.volume = volume_of(self.image)
+
+    def close(self) -> None:
+        """Take the layers away; what was accepted is on disk."""
+        self.quiet = True
+        for clean in self._cleanups:
+            try:
+                clean()
+            except (RuntimeError, ValueError, KeyError, TypeError):
+                pass  # the layer or the viewer has gone before us
+        self._cleanups.clear()
+        for layer in self.layers:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
