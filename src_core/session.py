@@ -263,16 +263,21 @@ class Session:
             if edit is None:
                 return None
             for patch in edit.patches if forward else reversed(edit.patches):
-                plane = patch.plane
-                self.labels.write_box(
-                    plane.axis, plane.index, patch.box_yxyx, patch.ids(after=forward), t=plane.t
-                )
+                self._apply(patch, forward=forward)
             (edit.redo if forward else edit.undo)()
         for patch in edit.patches:
             self.labels_changed.emit(patch.plane, patch.box_yxyx)
         self.objects_changed.emit()
         self.history_changed.emit()
         return edit.name
+
+    def _apply(self, patch: Patch, *, forward: bool) -> None:
+        """Put a patch's pixels back, but only those that nobody has changed since."""
+        plane, box = patch.plane, patch.box_yxyx
+        old, new = patch.ids(after=not forward), patch.ids(after=forward)
+        now = self.labels.read_box(plane.axis, plane.index, box, t=plane.t)
+        ids = np.where((old != new) & (now == old), new, now)
+        self.labels.write_box(plane.axis, plane.index, box, ids, t=plane.t)
 
     # ---------------------------------------------------------------- helpers
 

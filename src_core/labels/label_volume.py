@@ -283,6 +283,20 @@ class LabelVolume:
             self.write_box(axis, index, box, new, t=t)
             return Change(int(np.count_nonzero(changed)), box, old, new)
 
+    def read_box(
+        self,
+        axis: str | None,
+        index: SupportsIndex,
+        box_yxyx: tuple[int, int, int, int],
+        *,
+        t: SupportsIndex = 0,
+    ) -> NDArray[np.uint32]:
+        """Read the (h, w) ids in a box of one plane; only the chunks under it are read."""
+        y0, x0, y1, x1 = box_yxyx
+        where, rows_first = plane_index(self.axes, self.shape, axis, index, t, (slice(y0, y1), slice(x0, x1)))
+        block = read_block(cast(LazyArray, self.array), where, f"{self.path}, {axis or 'plane'}={index}")
+        return (block if rows_first else block.T).astype(np.uint32)
+
     def write_box(
         self,
         axis: str | None,
