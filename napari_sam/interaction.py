@@ -8,29 +8,29 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from napari.layers import Image
 from psygnal import Signal
 
-from napari_sam import painting
-from napari_sam.layers import OnScreen
+from napari_sam import painting, storage
+from napari_sam.ahead import Ahead
+from napari_sam.layers import OnScreen, volume_of
 from napari_sam.prompting import Prompting
 from napari_sam.running import Running
 from napari_sam.scene import Scene
-from napari_sam.workers import MainThread, make_worker, notify
-from src_core import zoo
+from napari_sam.workers import MainThread, Throttle, make_worker, notify
 from src_core.embeddings import EmbeddingCache
-from src_core.errors import VolumeError
-from src_core.predictor import Predictor
+from src_core.errors import SessionError, VolumeError
 from src_core.session import Session
 from src_core.types import PlaneRef
-from src_core.worker import Job, Priority
+from src_core.worker import Priority
 
 if TYPE_CHECKING:
     import napari
 
-NEIGHBOURS = 4
-"""Slices embedded ahead on either side of the one on screen."""
+REFRESH_MS = 80
+"""Shortest time between two redraws of the labels while a propagation fills the slice on screen."""
 
 
 class Interaction:
@@ -40,8 +40,10 @@ class Interaction:
     ----------
     scene, prompting, running
         The image being worked on, its prompts and candidates, its propagation; None until an image is chosen.
-    cache
-        Embeddings of the image with its present contrast, by the present network.
+    ahead
+        The network and its embeddings.
+    loading
+        Whether the objects in labels from an earlier day are still being looked for.
     """
 
     changed = Signal()
@@ -57,13 +59,14 @@ class Interaction:
         self.viewer = viewer
         self.main = MainThread()
         self.worker = make_worker(self.main)
-        self.model_name = "nano"
-        self.predictor: Predictor | None = None
+        self.ahead = Ahead(self)
         self.scene: Scene | None = None
         self.prompting: Prompting | None = None
         self.running: Running | None = None
-        self.cache: EmbeddingCache | None = None
-        self._ahead: list[Job] = []
+        self.loading = False
+        # Anchors and history of images the user may come back to.
+        self._sessions: WeakKeyDictionary[Image, Session] = WeakKeyDictionary()
+        self._redraw = Throttle(self._redraw_labels, REFRESH_MS)
         self._closed = False
         for emitter in (
             viewer.dims.events.current_step,
@@ -86,41 +89,82 @@ class Interaction:
         """
         if self.scene is not None and image is self.scene.image:
             return
-        scene = Scene(self.viewer, image, folder)
+        session, found = self._session_of(image, folder)
         self._leave()
-        self.scene = scene
+        scene = self.scene = Scene(self.viewer, image, session)
         self.prompting, self.running = Prompting(self, scene), Running(self, scene)
         scene.listen(image.events.contrast_limits, self._on_contrast)
         scene.listen(scene.labels.events.paint, self._on_paint)
         scene.listen(scene.labels.events.selected_label, self._on_selected_label)
-        scene.listen(scene.session.labels_changed, self._labels_changed)
-        scene.listen(scene.session.objects_changed, self._session_changed)
-        scene.listen(scene.session.history_changed, self._session_changed)
+        scene.listen(session.labels_changed, self._labels_changed)
+        scene.listen(session.objects_changed, self._session_changed)
+        scene.listen(session.history_changed, self._session_changed)
         for layer in (scene.points, scene.boxes, scene.labels):
-            layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
-            layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
+            self._bind_undo(layer)
         self.renew_embeddings()
         self.show_current()
         self.said.emit("Click on an object.")
+        if found:
+            self._adopt(scene)
 
-    def _leave(self) -> None:
+    def _session_of(self, image: Image, folder: Path | None) -> tuple[Session, bool]:
+        """Return what is known of an image, and whether its labels have to be searched for objects."""
+        known = self._sessions.get(image)
+        if known is not None and folder is None:
+            known.volume = volume_of(image)
+            return known, False
+        volume = volume_of(image)
+        labels, existed = storage.open_labels(image, volume, folder)
+        session = self._sessions[image] = Session(volume, labels, ids=())
+        return session, existed
+
+    def _adopt(self, scene: Scene) -> None:
+        """Look for objects in labels from an earlier day; until then, clicks would not know their object."""
+        self.loading = True
+        scene.points.mode = "pan_zoom"
+        self.said.emit("Reading the labels on disk…")
+
+        def adopted(ids: list[int]) -> None:
+            if self.scene is not scene:
+                return
+            self.loading = False
+            if ids:
+                scene.session.adopt(ids)
+            scene.points.mode = "add"
+            self.show_current()
+            self.said.emit(f"{len(ids)} objects from before. N starts the next; or click to change one.")
+
+        def failed(error: BaseException) -> None:
+            self.loading = False
+            self.failed(error)
+
+        self.worker.submit(scene.session.labels.object_ids, Priority.CLICK, adopted, failed)
+
+    def _bind_undo(self, layer: Any) -> None:
+        layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
+
+    def _leave(self, *, remove: bool = True, keep_labels: bool = False) -> None:
         """Put the present image away, if there is one."""
         self.stop()
+        self._redraw.close()
         scene, self.scene = self.scene, None
-        self.prompting = self.running = self.cache = None
+        self.prompting = self.running = None
+        self.loading = False
+        self.ahead.renew(None, None)
         if scene is not None:
-            scene.close()
+            for key in ("Control-Z", "Control-Shift-Z"):
+                scene.labels.bind_key(key, None, overwrite=True)
+            scene.close(remove=remove, keep_labels=keep_labels)
 
-    def close(self) -> None:
-        """End all work; what has been accepted is on disk already."""
+    def close(self, *, viewer_stays: bool = False, wait_s: float = 2.0) -> None:
+        """End all work; what has been accepted is on disk already.
+
+        The labels stay on view in a viewer that stays; the worker gets `wait_s` for the step under way.
+        """
         if self._closed:
             return
         self._closed = True
-        self.main.close()
-        self.stop()
-        for job in self._ahead:
-            job.cancel()
-        self.worker.close()
         dims = self.viewer.dims.events
         for emitter, callback in (
             (dims.current_step, self._on_dims),
@@ -131,6 +175,10 @@ class Interaction:
             emitter.disconnect(callback)
         if self._on_press in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._on_press)
+        self._leave(remove=viewer_stays, keep_labels=True)
+        self._sessions.clear()
+        self.main.close()
+        self.worker.close(wait_s)
 
     @property
     def session(self) -> Session | None:
@@ -144,24 +192,19 @@ class Interaction:
 
     # ------------------------------------------------------------- embeddings
 
+    @property
+    def cache(self) -> EmbeddingCache | None:
+        """Embeddings of the image being worked on."""
+        return self.ahead.cache
+
     def set_model(self, name: str) -> None:
         """Use another network from the next click on; its file is read by the worker."""
-        self.model_name = name
+        self.ahead.model_name = name
         self.renew_embeddings()
-
-    def _load(self) -> Predictor:
-        """Return the network, loading it if need be; on the worker."""
-        if self.predictor is None or self.predictor.name != self.model_name:
-            self.predictor = Predictor(zoo.load(self.model_name), self.model_name)
-        return self.predictor
 
     def renew_embeddings(self) -> None:
         """Forget embeddings: the network, the channel or the contrast is another one."""
-        on_screen, session = self.on_screen(), self.session
-        if session is not None:
-            self.cache = EmbeddingCache(
-                self._load, session.volume, on_screen.channel if on_screen is not None else None
-            )
+        self.ahead.renew(self.session, self.on_screen())
         self.look()
 
     def on_screen(self) -> OnScreen | None:
@@ -176,26 +219,7 @@ class Interaction:
 
     def look(self) -> None:
         """Embed the slice on screen, then its neighbours, in the background."""
-        on_screen, cache, session = self.on_screen(), self.cache, self.session
-        for job in self._ahead:
-            job.cancel()
-        self._ahead.clear()
-        if on_screen is None or session is None or cache is None:
-            return
-        here = on_screen.plane
-        count = session.volume.n_planes(here.axis) if here.axis else 1
-        around = [here.index + s * k for k in range(1, NEIGHBOURS + 1) for s in (1, -1)]
-        for index in (here.index, *(i for i in around if 0 <= i < count)):
-            plane = PlaneRef(here.axis, index, here.t)
-            if plane not in cache:
-                priority = Priority.ON_SCREEN if index == here.index else Priority.NEIGHBOUR
-                job = self.worker.submit(
-                    lambda plane=plane: cache.get(plane), priority, self._embedded, self.failed
-                )
-                self._ahead.append(job)
-        self.ready_changed.emit()
-
-    def _embedded(self, _: Any) -> None:
+        self.ahead.look(self.on_screen())
         self.ready_changed.emit()
 
     # ------------------------------------------------------- what keys and buttons do
@@ -216,11 +240,15 @@ class Interaction:
 
     def next_object(self) -> None:
         """Keep a waiting candidate and start the next object."""
-        if self.scene is None or self.prompting is None:
+        if self.scene is None or self.prompting is None or self._busy_loading():
             return
         if self.prompting.candidates is not None:
             self.accept()
-        state = self.scene.session.new_object()
+        try:
+            state = self.scene.session.new_object()
+        except SessionError as error:
+            self.failed(error)
+            return
         self.show_current()
         self.said.emit(f"Object {state.id}: click on it.")
 
@@ -244,7 +272,7 @@ class Interaction:
         self, identities: list[int] | None = None, start: int | None = None, stop: int | None = None
     ) -> None:
         """Keep a waiting candidate and carry objects (the current one by default) through the stack."""
-        if self.scene is None or self.prompting is None or self.running is None:
+        if self.scene is None or self.prompting is None or self.running is None or self._busy_loading():
             return
         if self.prompting.candidates is not None:
             self.accept()
@@ -281,6 +309,11 @@ class Interaction:
 
         work = session.undo if what == "undo" else session.redo
         self.worker.submit(work, Priority.CLICK, replayed, self.failed)
+
+    def _busy_loading(self) -> bool:
+        if self.loading:
+            self.said.emit("Still reading the labels on disk…")
+        return self.loading
 
     # ------------------------------------------------------------------ events
 
@@ -328,7 +361,11 @@ class Interaction:
     def _labels_changed_here(self, plane: PlaneRef) -> None:
         on_screen = self.on_screen()
         shown = on_screen is not None and on_screen.plane == plane
-        if self.scene is not None and (shown or self.viewer.dims.ndisplay == 3):
+        if shown or self.viewer.dims.ndisplay == 3:
+            self._redraw()
+
+    def _redraw_labels(self) -> None:
+        if self.scene is not None:
             self.scene.refresh_labels()
 
     def _session_changed(self) -> None:
@@ -338,7 +375,19 @@ class Interaction:
         scene = self.scene
         if scene is None or scene.quiet:
             return
-        if event.value is scene.image or event.value in scene.layers:
+        if event.value is scene.image or event.value is scene.labels:
             self._leave()
             self.said.emit("The layer was removed; choose an image to go on. Labels on disk are kept.")
             self.changed.emit()
+        elif event.value in scene.layers:
+            self.main(self._renew, scene, event.value)
+
+    def _renew(self, scene: Scene, layer: Any) -> None:
+        """Make a layer again that the user has deleted: work cannot go on without it."""
+        if self.scene is not scene or self.prompting is None or layer not in scene.layers:
+            return
+        scene.renew(layer)
+        for fresh in (scene.points, scene.boxes):
+            self._bind_undo(fresh)
+        self.prompting.layers_renewed()
+        self.said.emit(f"{layer.name} is needed here and has been made anew; what was in it is gone.")

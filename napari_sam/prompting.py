@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.layers import OnScreen, prompts_on_plane
+from napari_sam.layer_prompts import prompts_on_plane
+from napari_sam.layers import OnScreen
 from napari_sam.prompt_layers import Drawn, style_points
 from napari_sam.scene import Scene
 from napari_sam.workers import notify
@@ -41,16 +42,25 @@ class Prompting:
         self.negative = False
         self._asked: tuple[PlaneRef, int, Prompts] | None = None
         self._job: Job | None = None
+        self._drawn: Drawn
+        self.layers_renewed()
+
+    def layers_renewed(self) -> None:
+        """Listen to the layers for prompts, which may be new ones."""
+        scene = self.scene
+        for layer in (scene.points, scene.boxes):
+            layer.events.data.disconnect(self._on_drawn)
+            scene.listen(layer.events.data, self._on_drawn)
         self._drawn = Drawn.of(scene.points, scene.boxes)
-        scene.listen(scene.points.events.data, self._on_drawn)
-        scene.listen(scene.boxes.events.data, self._on_drawn)
+        scene.set_defaults(self.negative)
+        self.drop()
 
     # ------------------------------------------------------------------ asking
 
     def ask(self) -> None:
         """Put what is drawn for the current object on this slice to the network."""
         on_screen, scene, cache = self.interaction.on_screen(), self.scene, self.interaction.cache
-        if on_screen is None or cache is None:
+        if on_screen is None or cache is None or self.interaction.loading:
             return
         session = scene.session
         plane, identity = on_screen.plane, session.current
@@ -93,6 +103,8 @@ class Prompting:
 
     def _answered(self, plane: PlaneRef, identity: int, prompts: Prompts, found: Candidates) -> None:
         on_screen = self.interaction.on_screen()
+        if self.interaction.prompting is not self:
+            return  # the user has gone on to another image
         if on_screen is None or on_screen.plane != plane or self.scene.session.current != identity:
             return
         self.candidates, self.chosen, self._asked = found, 0, (plane, identity, prompts)

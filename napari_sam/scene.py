@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
 
 from napari_sam import storage
 from napari_sam.layers import OnScreen, plane_on_screen, volume_of
-from napari_sam.prompt_layers import LABELS, Preview, boxes_layer, placed_like, points_layer, style_points
+from napari_sam.prompt_layers import (
+    LABELS,
+    Preview,
+    boxes_layer,
+    placed_like,
+    points_layer,
+    style_points,
+)
 from src_core.session import Session
 
 if TYPE_CHECKING:
@@ -24,32 +30,44 @@ class Scene:
     ----------
     viewer, image
         Where to work and on what.
-    folder
-        Where labels go instead of beside the image.
-
-    Raises
-    ------
-    VolumeError, SessionError
-        The image cannot be used, or its labels cannot be opened; nothing has been added to the viewer then.
+    session
+        Objects and labels of the image.
     """
 
-    def __init__(self, viewer: napari.Viewer, image: Image, folder: Path | None = None) -> None:
-        self.viewer, self.image = viewer, image
-        volume = volume_of(image)
-        labels = storage.open_labels(image, volume, folder)
-        self.session = Session(volume, labels)
-        self.labels: Labels = viewer.add_labels(
-            storage.layer_data(image, labels), name=LABELS, opacity=0.5, **placed_like(image)
-        )
+    def __init__(self, viewer: napari.Viewer, image: Image, session: Session) -> None:
+        self.viewer, self.image, self.session = viewer, image, session
+        self.labels = self._labels_layer()
         self.preview = Preview(viewer, image)
         self.boxes = boxes_layer(viewer, image)
         self.points = points_layer(viewer, image)
         self.points.mode = "add"
         viewer.layers.selection.active = self.points
-        self.quiet = True
+        self.quiet = False
         """While True, changes of the layers are ours and mean nothing."""
         self._cleanups: list[Callable[[], None]] = []
-        self.quiet = False
+
+    def _labels_layer(self) -> Labels:
+        """Return a layer of the labels: the one that an earlier panel left, or a new one."""
+        data = storage.layer_data(self.image, self.session.labels)
+        where = {storage.REMEMBERED: str(self.session.labels.path)}
+        for layer in self.viewer.layers:
+            if isinstance(layer, Labels) and layer.metadata == where:
+                layer.data = data
+                return layer
+        return self.viewer.add_labels(
+            data, name=LABELS, opacity=0.5, metadata=where, **placed_like(self.image)
+        )
+
+    def renew(self, layer: Layer) -> None:
+        """Make a layer for prompts or the preview anew after the user has deleted it."""
+        if layer is self.preview.layer:
+            self.preview = Preview(self.viewer, self.image)
+        elif layer is self.boxes:
+            self.boxes = boxes_layer(self.viewer, self.image)
+        elif layer is self.points:
+            self.points = points_layer(self.viewer, self.image)
+            self.points.mode = "add"
+        self.viewer.layers.selection.active = self.points
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -99,8 +117,8 @@ class Scene:
         """Look at the image with its present contrast limits from now on."""
         self.session.volume = volume_of(self.image)
 
-    def close(self) -> None:
-        """Take the layers away; what was accepted is on disk."""
+    def close(self, *, remove: bool = True, keep_labels: bool = False) -> None:
+        """Let go of the layers, and take them away unless the viewer itself goes."""
         self.quiet = True
         for clean in self._cleanups:
             try:
@@ -108,6 +126,6 @@ class Scene:
             except (RuntimeError, ValueError, KeyError, TypeError):
                 pass  # the layer or the viewer has gone before us
         self._cleanups.clear()
-        for layer in self.layers:
-            if layer in self.viewer.layers:
+        for layer in self.layers if remove else ():
+            if layer in self.viewer.layers and not (keep_labels and layer is self.labels):
                 self.viewer.layers.remove(layer)

@@ -9,7 +9,8 @@ import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
 from numpy.typing import NDArray
 
-from napari_sam.layers import OnScreen, array_of, axes_of, prompts_on_plane, volume_of
+from napari_sam.layer_prompts import prompts_on_plane
+from napari_sam.layers import OnScreen, array_of, axes_of, volume_of
 from src_core.errors import PromptError, VolumeError
 from src_core.predictor import Predictor
 from src_core.propagation import PropagationSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from pathlib import Path
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 
+REMEMBERED = "napari_sam_labels"
+"""Key of `Layer.metadata` that holds the folder of a layer's labels."""
+
+
 def labels_path(image: Image, folder: Path | None = None) -> Path:
     """Return where the labels of an image go: `<image>.sam.zarr/labels/objects` beside it, or in `folder`.
 
-    An image that is only in memory, or in a folder that cannot be written to, gets a folder of its own in the
-    user's data.
+    An image in a folder that cannot be written to, or one that is only in memory, gets a folder of its own in
+    the user's data. The layer remembers it, so that work on it can go on.
     """
     source = getattr(image.source, "path", None)
     stem = (
@@ -32,14 +37,21 @@ def labels_path(image: Image, folder: Path | None = None) -> Path:
     stem = re.sub(r"[^\w.-]+", "_", stem)
     if folder is not None:
         return folder / f"{stem}.sam.zarr" / "labels" / "objects"
-    if source and Path(source).exists() and _writable(Path(source).parent):
-        return Path(source).parent / f"{stem}.sam.zarr" / "labels" / "objects"
-    stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 10**6:06d}"
-    return Path(pooch.os_cache("napari-sam")) / "labels" / f"{stem}-{stamp}.sam.zarr" / "labels" / "objects"
+    if REMEMBERED in image.metadata:
+        return Path(image.metadata[REMEMBERED])
+    own = Path(pooch.os_cache("napari-sam")) / "labels"
+    if source and Path(source).exists():
+        if _writable(Path(source).parent):
+            return Path(source).parent / f"{stem}.sam.zarr" / "labels" / "objects"
+        # The same file finds its labels again in the next session.
+        stamp = hashlib.sha256(str(Path(source).absolute()).encode()).hexdigest()[:12]
+    else:
+        stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 10**6:06d}"
+    return own / f"{stem}-{stamp}.sam.zarr" / "labels" / "objects"
 
 
-def open_labels(image: Image, volume: Volume, folder: Path | None = None) -> LabelVolume:
-    """Open the labels of an image, or make them.
+def open_labels(image: Image, volume: Volume, folder: Path | None = None) -> tuple[LabelVolume, bool]:
+    """Open the labels of an image, or make them; say also whether they were there before.
 
     Raises
     ------
@@ -52,16 +64,24 @@ def open_labels(image: Image, volume: Volume, folder: Path | None = None) -> Lab
     expected = tuple(a for a in axes_of(image) if a != "c")
     if expected != tuple(a for a in ("t", "z", "y", "x") if a in expected):
         raise VolumeError(f"the image's axes are {', '.join(axes_of(image))}; transpose it to t, c, z, y, x")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return LabelVolume.create(path, volume, name="objects")
+    try:
+        existed = path.exists()
+        if not existed:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            LabelVolume.create(path, volume, name="objects")
+    except OSError as error:
+        raise SessionError(
+            f"labels cannot be written to {path}: {error.strerror or error}; make that folder writable, "
+            "or move the image to one that is"
+        ) from error
     labels = LabelVolume.open(path)
     wanted = tuple(volume.sizes[a] for a in labels.axes if a in volume.sizes)
     if labels.shape != wanted:
         raise SessionError(
             f"{path} holds labels of {labels.shape} pixels, the image has {wanted}; move them away to start anew"
         )
-    return labels
+    image.metadata[REMEMBERED] = str(path)
+    return labels, existed
 
 
 def layer_data(image: Image, labels: LabelVolume) -> Any:

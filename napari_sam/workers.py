@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from src_core.errors import SamError
 from src_core.worker import InferenceWorker
@@ -24,8 +25,12 @@ class MainThread(QObject):
 
     def __call__(self, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback(*args)` soon, from any thread."""
-        if self._open:
+        if not self._open:
+            return
+        try:
             self._called.emit(callback, args)
+        except RuntimeError:  # Qt has deleted the receiver, at the end of the program
+            self._open = False
 
     def close(self) -> None:
         """Drop calls that have not been made yet."""
@@ -38,6 +43,36 @@ class MainThread(QObject):
             callback(*args)
         except Exception as error:
             notify(error)
+
+
+class Throttle(QObject):
+    """Calls a function at most every so often; the last call is never lost."""
+
+    def __init__(self, call: Callable[[], None], every_ms: int) -> None:
+        super().__init__()
+        self._call, self._every_s, self._last = call, every_ms / 1000, 0.0
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._now)
+
+    def __call__(self) -> None:
+        """Call now, or as soon as it is time again."""
+        if self._timer.isActive():
+            return
+        wait = self._last + self._every_s - time.monotonic()
+        if wait > 0:
+            self._timer.start(int(1000 * wait) + 1)
+        else:
+            self._now()
+
+    def close(self) -> None:
+        """Drop a call that waits."""
+        self._timer.stop()
+
+    def _now(self) -> None:
+        self._call()
+        # Counted from the end, so that calls that take long leave as much time to everything else.
+        self._last = time.monotonic()
 
 
 def notify(error: BaseException) -> None:

@@ -52,12 +52,15 @@ class Edit:
         Changes of labels in the order they were made.
     undo, redo
         What else has to happen, for example to anchors; called after the labels are put back.
+    counts
+        Whether the edit is worth undoing even if it changed no label.
     """
 
     name: str
     patches: list[Patch] = field(default_factory=list)
     undo: Callable[[], None] = lambda: None
     redo: Callable[[], None] = lambda: None
+    counts: bool = False
 
 
 class History:

@@ -7,7 +7,7 @@ announced by signals (psygnal) on that thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -68,7 +68,10 @@ class Session:
     volume
         The image.
     labels
-        Where the masks go; objects already in it are taken over.
+        Where the masks go.
+    ids
+        The objects already in `labels`. By default they are looked for, which reads every chunk; pass () to
+        begin at once and `adopt` them later.
     """
 
     labels_changed = Signal(PlaneRef, object)
@@ -76,12 +79,14 @@ class Session:
     objects_changed = Signal()
     history_changed = Signal()
 
-    def __init__(self, volume: Volume, labels: LabelVolume) -> None:
+    def __init__(self, volume: Volume, labels: LabelVolume, ids: Iterable[int] | None = None) -> None:
         self.volume, self.labels = volume, labels
         self.allow_overwrite = False
         self._history = History()
-        self._lock = threading.RLock()
-        self.objects: dict[int, ObjectState] = {i: ObjectState(i) for i in labels.object_ids()}
+        # Writing may take as long as the disk does; what the window asks for must not wait for it.
+        self._lock, self._book = threading.RLock(), threading.RLock()
+        known = labels.object_ids() if ids is None else ids
+        self.objects: dict[int, ObjectState] = {i: ObjectState(i) for i in known}
         self.current = max(self.objects, default=0)
         if not self.objects:
             self.new_object()
@@ -96,7 +101,7 @@ class Session:
         SessionError
             The label volume's dtype has no id left.
         """
-        with self._lock:
+        with self._book:
             identity = max(self.objects, default=0) + 1
             if identity > np.iinfo(self.labels.dtype).max:
                 raise SessionError(f"labels of type {self.labels.dtype} cannot hold object {identity}")
@@ -105,11 +110,19 @@ class Session:
         self.objects_changed.emit()
         return self.objects[identity]
 
+    def adopt(self, ids: Iterable[int]) -> None:
+        """Take over objects that are in the labels already; the latest becomes the current one."""
+        with self._book:
+            for identity in ids:
+                self.objects.setdefault(identity, ObjectState(identity))
+            self.current = max(self.objects)
+        self.objects_changed.emit()
+
     def select(self, identity: int) -> None:
         """Make an object the current one; one that is not known yet is started."""
         if identity < 1 or identity > np.iinfo(self.labels.dtype).max:
             raise SessionError(f"object {identity} does not fit labels of type {self.labels.dtype}")
-        with self._lock:
+        with self._book:
             self.objects.setdefault(identity, ObjectState(identity))
             self.current = identity
         self.objects_changed.emit()
@@ -131,6 +144,7 @@ class Session:
             for plane in self._planes_with(identity):
                 self._clear(edit, plane, identity)
             self._forget(state)
+            edit.counts = True
             edit.undo, edit.redo = lambda: self._remember(state), lambda: self._forget(state)
         self.objects_changed.emit()
 
@@ -139,10 +153,8 @@ class Session:
 
         That is every other object, or only the finished ones where the user allows overwriting.
         """
-        others = {i for i, o in self.objects.items() if i not in writing}
-        if self.allow_overwrite:
-            return {i for i in others if self.objects[i].done}
-        return others
+        objects = list(self.objects.items())  # the window may start another one meanwhile
+        return {i for i, o in objects if i not in writing and (o.done or not self.allow_overwrite)}
 
     # ----------------------------------------------------------------- labels
 
@@ -163,6 +175,7 @@ class Session:
             self._write(edit, plane, {state.id: mask})
             before = (plane in state.anchors, state.scores.get(plane))
             self._set_anchor(state, plane, True)
+            edit.counts = not before[0]  # confirming what propagation found changes no label
             edit.undo = lambda: self._set_anchor(state, plane, *before)
             edit.redo = lambda: self._set_anchor(state, plane, True)
 
@@ -215,7 +228,7 @@ class Session:
         """Return the anchors of objects along one axis, as `propagate` wants them; empty masks are left out."""
         found: dict[int, dict[int, Mask]] = {}
         for identity in identities:
-            for plane in sorted(self._object(identity).anchors, key=lambda p: p.index):
+            for plane in sorted(list(self._object(identity).anchors), key=lambda p: p.index):
                 if plane.axis == axis and plane.t == t and (mask := self.mask(plane, identity)).any():
                     found.setdefault(plane.index, {})[identity] = mask
         return found
@@ -229,14 +242,15 @@ class Session:
         try:
             yield edit
         finally:
-            with self._lock:
-                if edit.patches:
+            if edit.patches or edit.counts:
+                with self._book:
                     self._history.push(edit)
             self.history_changed.emit()
 
     def note(self, name: str, undo: Callable[[], None], redo: Callable[[], None]) -> None:
         """Put something that changes no labels into the history, a drawn prompt for example."""
-        self._history.push(Edit(name, [], undo, redo))
+        with self._book:
+            self._history.push(Edit(name, [], undo, redo))
         self.history_changed.emit()
 
     def undo(self) -> str | None:
@@ -259,7 +273,8 @@ class Session:
 
     def _replay(self, *, forward: bool) -> str | None:
         with self._lock:
-            edit = self._history.step_forward() if forward else self._history.step_back()
+            with self._book:
+                edit = self._history.step_forward() if forward else self._history.step_back()
             if edit is None:
                 return None
             for patch in edit.patches if forward else reversed(edit.patches):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 class Priority(IntEnum):
@@ -51,6 +55,7 @@ class InferenceWorker:
         self._queue: queue.PriorityQueue[tuple[int, int, Job | None, Any]] = queue.PriorityQueue()
         self._count = itertools.count()
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="napari-sam inference", daemon=True)
         self._thread.start()
 
@@ -78,13 +83,19 @@ class InferenceWorker:
     ) -> Job:
         """Run a generator step by step; what it yields goes to `each`, its end to `finished`."""
         job = Job(steps)
-        self._queue.put((priority, next(self._count), job, (priority, each, finished, failed)))
+        with self._lock:
+            if self._stopping.is_set():
+                _close(job)
+            else:
+                self._queue.put((priority, next(self._count), job, (priority, each, finished, failed)))
         return job
 
     def close(self, timeout: float = 10.0) -> None:
-        """Finish the step under way, drop the rest, and end the thread."""
-        self._stopping.set()
-        self._queue.put((-1, -1, None, None))
+        """Finish the step under way, drop the rest and what is handed in later, and end the thread."""
+        with self._lock:
+            if not self._stopping.is_set():
+                self._stopping.set()
+                self._queue.put((-1, -1, None, None))
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
@@ -93,24 +104,27 @@ class InferenceWorker:
         return self._queue.unfinished_tasks == 0
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             _, _, job, how = self._queue.get()
             if job is None or self._stopping.is_set():
-                self._drop(job)
-                return
-            self._step(job, *how)
+                _close(job)
+            else:
+                self._step(job, *how)
+            # While the thread waits for more, it must not keep alive what the last job was about.
+            del job, how
             self._queue.task_done()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _close(self._queue.get_nowait()[2])
+                self._queue.task_done()
 
-    def _drop(self, job: Job | None) -> None:
-        while job is not None:
-            close = getattr(job.steps, "close", None)
-            if close is not None:
-                close()
-            job.finished.set()
-            try:
-                _, _, job, _ = self._queue.get_nowait()
-            except queue.Empty:
-                return
+    def _tell(self, callback: Callable[..., Any] | None, *args: Any) -> None:
+        if callback is None:
+            return
+        try:
+            self._deliver(callback, *args)
+        except Exception:  # the thread has to outlive a receiver that fails or has gone
+            logger.exception("a result of the inference thread could not be delivered")
 
     def _step(
         self,
@@ -129,13 +143,23 @@ class InferenceWorker:
             result = next(job.steps)
         except StopIteration:
             job.finished.set()
-            if finished is not None:
-                self._deliver(finished)
+            self._tell(finished)
         except BaseException as error:
             job.finished.set()
-            if failed is not None:
-                self._deliver(failed, error)
+            self._tell(failed, error)
         else:
-            if each is not None:
-                self._deliver(each, result)
+            self._tell(each, result)
             self._queue.put((priority, next(self._count), job, (priority, each, finished, failed)))
+
+
+def _close(job: Job | None) -> None:
+    """Drop a job: what a generator has to tidy up, it does now."""
+    if job is None:
+        return
+    close = getattr(job.steps, "close", None)
+    if close is not None:
+        try:
+            close()
+        except Exception:
+            logger.exception("dropped work could not be tidied up")
+    job.finished.set()

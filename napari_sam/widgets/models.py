@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import (
     QLabel,
@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.registry import interaction_of
+from napari_sam.registry import attach
 from napari_sam.workers import MainThread, notify
 from src_core import zoo
 from src_core.worker import InferenceWorker, Job, Priority
@@ -31,7 +31,7 @@ class ModelsWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self.interaction = interaction_of(napari_viewer)
+        self.interaction = attach(self, napari_viewer, self._cancel)
         self.main = MainThread(self)
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
@@ -51,6 +51,8 @@ class ModelsWidget(QWidget):
         self._cancelled = threading.Event()
         self._worker: InferenceWorker | None = None
         self._job: Job | None = None
+        # What has come of a download under way is kept and continued next time.
+        self.destroyed.connect(self._cancelled.set)
         self._busy(False)
         self.fill()
 
@@ -116,9 +118,3 @@ class ModelsWidget(QWidget):
         self.progress.setVisible(busy)
         self.cancel.setVisible(busy)
         self.fetch.setEnabled(not busy)
-
-    def closeEvent(self, event: Any) -> None:
-        """Stop a download under way; what has come is kept and continued next time."""
-        self._cancelled.set()
-        self.main.close()
-        super().closeEvent(event)

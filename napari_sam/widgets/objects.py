@@ -16,9 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam.registry import interaction_of
-from napari_sam.workers import notify
-from src_core.errors import SamError
+from napari_sam.registry import attach
+from napari_sam.workers import Throttle, notify
 from src_core.worker import Priority
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from src_core.session import ObjectState
 
+REFRESH_MS = 100
 COLUMNS = ("Object", "Name", "Slices", "Lowest score", "State")
 
 
@@ -35,7 +35,7 @@ class ObjectsWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.interaction = interaction_of(napari_viewer)
+        self.interaction = attach(self, napari_viewer)
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -60,26 +60,37 @@ class ObjectsWidget(QWidget):
         self.table.itemChanged.connect(self._rename)
         self.done.clicked.connect(self._finish)
         self.delete.clicked.connect(self._delete)
-        self.interaction.changed.connect(self.show_objects)
+        self._shown: list[tuple[str, str, str, str, str]] | None = None
+        self._show_soon = Throttle(self.show_objects, REFRESH_MS)
+        self.interaction.changed.connect(self._changed)
         self.show_objects()
 
+    def _changed(self) -> None:
+        self._show_soon()
+
     def show_objects(self) -> None:
-        """Fill the table anew."""
+        """Show the objects as they are now; rows that say the same as before are left alone."""
         session = self.interaction.session
         states = sorted(session.objects.values(), key=lambda o: o.id) if session is not None else []
+        rows, shown = [_row(state) for state in states], self._shown or []
         self.table.blockSignals(True)
         self.table.setRowCount(len(states))
-        for row, state in enumerate(states):
-            for column, text in enumerate(_row(state)):
-                item = QTableWidgetItem(text)
-                if COLUMNS[column] != "Name":
-                    item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
-                self.table.setItem(row, column, item)
-            if session is not None and state.id == session.current:
+        for row, texts in enumerate(rows):
+            if row >= len(shown) or shown[row] != texts:
+                self._fill(row, texts)
+            if session is not None and states[row].id == session.current:
                 self.table.selectRow(row)
         self.table.blockSignals(False)
+        self._shown = rows
         self.done.setEnabled(bool(states))
         self.delete.setEnabled(bool(states))
+
+    def _fill(self, row: int, texts: tuple[str, str, str, str, str]) -> None:
+        for column, text in enumerate(texts):
+            item = QTableWidgetItem(text)
+            if COLUMNS[column] != "Name":
+                item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+            self.table.setItem(row, column, item)
 
     def _id(self, row: int) -> int | None:
         item = self.table.item(row, 0)
@@ -90,7 +101,7 @@ class ObjectsWidget(QWidget):
         if identity is None or session is None:
             return
         self.interaction.select(identity)
-        if self.interaction.scene is not None:
+        if self.interaction.scene is not None and self.interaction.on_screen() is not None:
             self.interaction.scene.go_to(identity)
 
     def _rename(self, item: QTableWidgetItem) -> None:
@@ -107,16 +118,16 @@ class ObjectsWidget(QWidget):
         session, interaction = self.interaction.session, self.interaction
         if session is None:
             return
+        if interaction.propagating:
+            interaction.said.emit("Stop the propagation first.")
+            return
         identity = session.current
-        try:
-            interaction.worker.submit(
-                lambda: session.delete(identity),
-                Priority.CLICK,
-                lambda _: interaction.show_current(),
-                notify,
-            )
-        except SamError as error:
-            notify(error)
+        interaction.worker.submit(
+            lambda: session.delete(identity),
+            Priority.CLICK,
+            lambda _: interaction.show_current(),
+            notify,
+        )
 
 
 def _row(state: ObjectState) -> tuple[str, str, str, str, str]:

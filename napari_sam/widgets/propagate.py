@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container, Label, PushButton, RangeSlider
 
-from napari_sam.registry import interaction_of
+from napari_sam.registry import attach
 
 if TYPE_CHECKING:
     import napari
@@ -20,7 +20,6 @@ class PropagateWidget(Container):
     """Which objects, which way, which slices; and where and why each object ended."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        self.interaction = interaction_of(napari_viewer)
         self.objects = ComboBox(
             label="objects",
             choices=["current object", "all that are not finished"],
@@ -38,6 +37,7 @@ class PropagateWidget(Container):
         super().__init__(
             widgets=[self.objects, self.direction, self.span, self.run, self.stop, self.report], labels=True
         )
+        self.interaction = attach(self.native, napari_viewer)
         self.native.setMinimumWidth(240)
         self.run.changed.connect(self._run)
         self.stop.changed.connect(lambda: self.interaction.stop())

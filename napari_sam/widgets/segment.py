@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_sam import shortcuts
-from napari_sam.registry import interaction_of, release
+from napari_sam.registry import attach
 from napari_sam.widgets.strip import SliceStrip
 from napari_sam.workers import notify
 from src_core import zoo
@@ -40,7 +40,7 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.interaction = interaction_of(napari_viewer)
+        self.interaction = attach(self, napari_viewer, self._end)
         self._build()
         self._connect()
         shortcuts.bind(napari_viewer, self.interaction)
@@ -55,6 +55,7 @@ class SegmentWidget(QWidget):
         self.model = QComboBox()
         self.model.setToolTip("The network that makes masks; others can be fetched in the Models panel")
         form = QFormLayout()
+        self.model.setPlaceholderText("none here: see the Models panel")
         form.addRow("Image", self.image)
         form.addRow("Model", self.model)
         self._fill_models()
@@ -133,6 +134,7 @@ class SegmentWidget(QWidget):
         self.interaction.progress_changed.connect(self._show_progress)
         self.viewer.layers.events.inserted.connect(self._fill_images)
         self.viewer.layers.events.removed.connect(self._fill_images)
+        self.viewer.layers.events.renamed.connect(self._fill_images)
 
     # ------------------------------------------------------------------ choices
 
@@ -143,27 +145,38 @@ class SegmentWidget(QWidget):
         self.image.addItem("–", None)
         for layer in layers:
             self.image.addItem(layer.name, layer)
-        if kept in layers:
-            self.image.setCurrentIndex(layers.index(kept) + 1)
-        elif kept is None and len(layers) == 1 and event is None:
+        self._show_choices()
+        if kept is None and len(layers) == 1 and event is None:
             self.image.setCurrentIndex(1)
             self._choose_image()
 
     def _fill_models(self) -> None:
+        self.model.clear()
         for info in zoo.models():
             if info.downloaded is not None:
                 self.model.addItem(info.name, info.name)
 
+    def _show_choices(self) -> None:
+        """Show the image and the network in use: layers come and go, other panels choose models."""
+        layers = [self.image.itemData(k) for k in range(self.image.count())]
+        chosen = self.interaction.image
+        self.image.setCurrentIndex(layers.index(chosen) if chosen in layers else 0)
+        name = self.interaction.ahead.model_name
+        if self.model.findData(name) < 0:
+            self._fill_models()
+        self.model.setCurrentIndex(self.model.findData(name))
+
     def _choose_image(self, _: int = 0) -> None:
         layer = self.image.currentData()
         if layer is None:
+            self._show_choices()
             return
         try:
             self.interaction.start(layer)
         except (SamError, OSError) as error:
             self.status.setText(str(error))
             notify(error)
-            self.image.setCurrentIndex(0)
+            self._show_choices()
 
     def _choose_candidate(self, index: int) -> None:
         if self.interaction.prompting is not None:
@@ -178,6 +191,7 @@ class SegmentWidget(QWidget):
 
     def _update(self) -> None:
         interaction, session = self.interaction, self.interaction.session
+        self._show_choices()
         prompting = interaction.prompting
         found = prompting.candidates if prompting is not None else None
         for k, button in enumerate(self.candidate_buttons):
@@ -234,19 +248,13 @@ class SegmentWidget(QWidget):
         left = "" if seconds_left is None else f"  ·  {_time(seconds_left)} left"
         self.progress.setFormat(f"slice {progress.done} of {progress.total}{left}")
 
-    def closeEvent(self, event: Any) -> None:
-        """End the work when the panel goes for good."""
-        self._end()
-        super().closeEvent(event)
-
     def _end(self) -> None:
-        for signal, slot in (
-            (self.viewer.layers.events.inserted, self._fill_images),
-            (self.viewer.layers.events.removed, self._fill_images),
-        ):
-            signal.disconnect(slot)
+        """Give the keys back: the panel has been closed."""
+        events = self.viewer.layers.events
+        for signal in (events.inserted, events.removed, events.renamed):
+            signal.disconnect(self._fill_images)
         shortcuts.unbind(self.viewer)
-        release(self.viewer)
+        self.setEnabled(False)
 
 
 def _button(text: str, tip: str) -> QPushButton:

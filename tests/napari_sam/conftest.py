@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtWidgets import QApplication
 
-from napari_sam import storage
+from napari_sam import storage, workers
 from napari_sam.interaction import Interaction
 from napari_sam.registry import interaction_of, release
 from tests.napari_sam.fakes import Threshold, balls
@@ -31,7 +32,7 @@ class Desk:
         self.viewer = viewer
         self.interaction: Interaction = interaction_of(viewer)
         self.predictor = Threshold()
-        self.interaction.predictor = self.predictor
+        self.interaction.ahead.predictor = self.predictor
 
     def start(self, data: Any = None, **arguments: Any) -> Any:
         """Add an image and begin on it."""
@@ -70,11 +71,29 @@ class Desk:
 
 
 @pytest.fixture
-def desk(make_napari_viewer: Any) -> Iterator[Desk]:
-    """A viewer with a fake network."""
-    viewer = make_napari_viewer()
+def desk(qapp: QApplication) -> Iterator[Desk]:
+    """Layers without a window, and a fake network."""
+    yield from _desk(ViewerModel())
+
+
+@pytest.fixture
+def window(make_napari_viewer: Any) -> Iterator[Desk]:
+    """A window, not shown, and a fake network."""
+    yield from _desk(make_napari_viewer())
+
+
+def _desk(viewer: Any) -> Iterator[Desk]:
     desk = Desk(viewer)
     yield desk
     release(viewer)
     desk.interaction = None  # type: ignore[assignment]
     gc.collect()
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the user has been told by notifications; errors, which mean a defect, are marked."""
+    told: list[str] = []
+    monkeypatch.setattr(workers, "show_warning", told.append)
+    monkeypatch.setattr(workers, "show_error", lambda text: told.append(f"ERROR {text}"))
+    return told

@@ -1,0 +1,86 @@
+"""The network, and the embeddings of the slices the user is about to click on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_sam.layers import OnScreen
+from src_core import zoo
+from src_core.embeddings import EmbeddingCache
+from src_core.predictor import Predictor
+from src_core.session import Session
+from src_core.types import PlaneRef
+from src_core.worker import Job, Priority
+
+if TYPE_CHECKING:
+    from napari_sam.interaction import Interaction
+
+NEIGHBOURS = 4
+"""Slices embedded ahead on either side of the one on screen."""
+
+
+class Ahead:
+    """Embeds what is on screen, then its neighbours, in the background.
+
+    Attributes
+    ----------
+    model_name, predictor
+        The network in use; it is loaded by the worker when it is first needed.
+    cache
+        Embeddings of the image with its present channel and contrast, None without an image.
+    """
+
+    def __init__(self, interaction: Interaction) -> None:
+        self.interaction = interaction
+        self.model_name = "nano"
+        self.predictor: Predictor | None = None
+        self.cache: EmbeddingCache | None = None
+        self._jobs: list[Job] = []
+        self._told = ""
+
+    def renew(self, session: Session | None, on_screen: OnScreen | None) -> None:
+        """Forget embeddings: the network, the channel or the contrast is another one."""
+        self.stop()
+        self._told = ""
+        self.cache = None
+        if session is not None:
+            channel = on_screen.channel if on_screen is not None else None
+            self.cache = EmbeddingCache(self._load, session.volume, channel)
+
+    def look(self, on_screen: OnScreen | None) -> None:
+        """Embed the slice on screen, then its neighbours; what else was waiting is dropped."""
+        self.stop()
+        cache, worker = self.cache, self.interaction.worker
+        if on_screen is None or cache is None:
+            return
+        here = on_screen.plane
+        count = cache.volume.n_planes(here.axis) if here.axis else 1
+        around = [here.index + s * k for k in range(1, NEIGHBOURS + 1) for s in (1, -1)]
+        for index in (here.index, *(i for i in around if 0 <= i < count)):
+            plane = PlaneRef(here.axis, index, here.t)
+            if plane not in cache:
+                priority = Priority.ON_SCREEN if index == here.index else Priority.NEIGHBOUR
+                work = lambda plane=plane, cache=cache: cache.get(plane)  # noqa: E731
+                self._jobs.append(worker.submit(work, priority, self._ready, self._failed))
+
+    def stop(self) -> None:
+        """Drop what has not begun."""
+        for job in self._jobs:
+            job.cancel()
+        self._jobs.clear()
+
+    def _load(self) -> Predictor:
+        """Return the network, loading it if need be; on the worker."""
+        if self.predictor is None or self.predictor.name != self.model_name:
+            self.predictor = Predictor(zoo.load(self.model_name), self.model_name)
+        return self.predictor
+
+    def _ready(self, _: Any) -> None:
+        self.interaction.ready_changed.emit()
+
+    def _failed(self, error: BaseException) -> None:
+        self.stop()
+        # One warning, not one for every slice: a missing file fails for all of them.
+        if str(error) != self._told:
+            self._told = str(error)
+            self.interaction.failed(error)
