@@ -190,11 +190,12 @@ class Session:
         }
         for identity, _ in touched:
             self.objects.setdefault(identity, ObjectState(identity))
-        fresh = {(i, p) for i, p in touched if p not in self.objects[i].anchors}
+        states = {i: self.objects[i] for i, _ in touched}
+        fresh = [(states[i], p, states[i].scores.get(p)) for i, p in touched if p not in states[i].anchors]
 
         def mark(value: bool) -> None:
-            for i, p in fresh:
-                self._set_anchor(self.objects[i], p, value)
+            for state, plane, score in fresh:
+                self._set_anchor(state, plane, value, score)
 
         with self.edit("paint") as edit:
             edit.patches += packed

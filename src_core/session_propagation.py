@@ -77,6 +77,12 @@ def propagate_session(
     count = session.volume.n_planes(axis)
     first, last = start or 0, (count if stop is None else stop) - 1
     groups = _groups(session, identities, axis, t, (first, last))
+    # Taken now: an anchor that is added while this runs has not been used and must count as a change.
+    settled = {
+        k: Settled((first, last), _digests(session, k, axis, t, (first, last)))
+        for _, anchors in groups
+        for k in {k for masks in anchors.values() for k in masks}
+    }
     total = sum(_length(stretch, anchors) for stretch, anchors in groups)
     done = 0
     stopped: dict[int, list[str]] = {}
@@ -109,7 +115,7 @@ def propagate_session(
                 yield PropagationProgress(min(done, total), total, plane, dict(stopped))
             left.clear()
             for k in {k for masks in anchors.values() for k in masks}:
-                _settle(session, k, axis, t, (first, last))
+                session.objects[k].settled[axis, t] = settled[k]
         edit.redo = _memory(involved)
     session.objects_changed.emit()
     yield PropagationProgress(total, total, None, dict(stopped))
@@ -167,10 +173,9 @@ def _stretches(
     return sorted(stretches)
 
 
-def _settle(session: Session, identity: int, axis: str, t: int, span: Stretch) -> None:
+def _digests(session: Session, identity: int, axis: str, t: int, span: Stretch) -> dict[int, int]:
     anchors = session.anchors([identity], axis, t)
-    inside = {i: _digest(m[identity]) for i, m in anchors.items() if span[0] <= i <= span[1]}
-    session.objects[identity].settled[axis, t] = Settled(span, inside)
+    return {i: _digest(m[identity]) for i, m in anchors.items() if span[0] <= i <= span[1]}
 
 
 def _digest(mask: Mask) -> int:
@@ -198,7 +203,7 @@ class _Leftovers:
         self.planes = {
             (k, plane)
             for k in {k for masks in anchors.values() for k in masks}
-            for plane in session.objects[k].scores
+            for plane in list(session.objects[k].scores)
             if plane.axis == axis and plane.t == t and stretch[0] <= plane.index <= stretch[1]
         }
         self.axis, self.t = axis, t

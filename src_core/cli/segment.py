@@ -81,9 +81,9 @@ def _save(
     out: Path, volume: Volume, mask: NDArray[np.bool_], axis: str | None, index: int, t: int, overwrite: bool
 ) -> None:
     if out.suffix == ".zarr":
-        from src_core.labels import LabelVolume
+        from src_core.labels import create_labels
 
-        labels = LabelVolume.create(out, volume, name=out.name.split(".")[0], overwrite=overwrite)
+        labels = create_labels(volume, out, overwrite=overwrite)
         labels.write_plane(axis, index, {1: mask}, t=t)
         return
     picture: NDArray[np.uint8] = mask.astype("uint8") * 255

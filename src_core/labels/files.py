@@ -20,6 +20,8 @@ from src_core.volumes import Volume
 from src_core.volumes.ome_zarr import ome_attributes, open_node
 
 MAX_TILE_PX = 1024
+Prepare = Callable[[Path], None]
+"""Puts more into the folder of a new label image before anybody can see it there."""
 _AXIS_TYPES = {"t": "time", "z": "space", "y": "space", "x": "space"}
 
 
@@ -47,7 +49,14 @@ def is_label_group(path: Path) -> bool:
 
 
 def create_label_group(
-    path: Path, volume: Volume, *, name: str, overwrite: bool, dtype: np.dtype[Any], image: str | None
+    path: Path,
+    volume: Volume,
+    *,
+    name: str,
+    overwrite: bool,
+    dtype: np.dtype[Any],
+    image: str | None,
+    prepare: Prepare | None = None,
 ) -> None:
     """Write an empty OME-Zarr 0.5 label image for `volume` at `path`.
 
@@ -58,6 +67,12 @@ def create_label_group(
     SessionError
         Something is at `path` and may not be replaced, or the disk refuses.
     """
+
+    def write(fresh: Path) -> None:
+        _write_group(fresh, volume, name, dtype, image)
+        if prepare is not None:
+            prepare(fresh)
+
     with disk_errors(f"create the label volume {path}"):
         if path.exists() or path.is_symlink():
             if not overwrite:
@@ -69,7 +84,7 @@ def create_label_group(
         missing = [p for p in path.parents if not p.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _swap_in(path, lambda fresh: _write_group(fresh, volume, name, dtype, image))
+            _swap_in(path, write)
         except BaseException:
             for folder in missing:
                 with suppress(OSError):
@@ -77,7 +92,9 @@ def create_label_group(
             raise
 
 
-def create_in_image(volume: Volume, name: str, *, overwrite: bool, dtype: np.dtype[Any]) -> Path:
+def create_in_image(
+    volume: Volume, name: str, *, overwrite: bool, dtype: np.dtype[Any], prepare: Prepare | None = None
+) -> Path:
     """Write an empty label image into the volume's own OME-Zarr 0.5 image; return its folder.
 
     Raises
@@ -92,7 +109,9 @@ def create_in_image(volume: Volume, name: str, *, overwrite: bool, dtype: np.dty
     check_image_for_labels(volume.path)
     path = volume.path / "labels" / name
     new = not path.exists()
-    create_label_group(path, volume, name=name, overwrite=overwrite, dtype=dtype, image="../../")
+    create_label_group(
+        path, volume, name=name, overwrite=overwrite, dtype=dtype, image="../../", prepare=prepare
+    )
     try:
         register_label(volume.path, name)
     except BaseException:

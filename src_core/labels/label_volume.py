@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import DTypeLike, NDArray
 
 from src_core.errors import SessionError, VolumeError
-from src_core.labels.files import create_in_image, create_label_group, disk_errors
+from src_core.labels.files import Prepare, create_in_image, create_label_group, disk_errors
 from src_core.labels.planes import MAX_ID, checked_id, plane_axes, plane_index
 from src_core.labels.scanning import Box, bounding_box, object_ids
 from src_core.volumes import Volume
@@ -82,6 +82,7 @@ class LabelVolume:
         name: str = "labels",
         overwrite: bool = False,
         dtype: DTypeLike = np.uint32,
+        prepare: Prepare | None = None,
     ) -> LabelVolume:
         """Create an empty label image for `volume` at `path` and open it for writing.
 
@@ -97,6 +98,8 @@ class LabelVolume:
             Replace a label image that is already there. Anything else there is never touched.
         dtype
             An unsigned integer type, large enough for the ids.
+        prepare
+            Called with the folder before it gets its name, to put more into it.
 
         Raises
         ------
@@ -108,13 +111,25 @@ class LabelVolume:
         path = Path(path)
         image = None if volume.path is None else _relative(volume.path, path)
         create_label_group(
-            path, volume, name=name, overwrite=overwrite, dtype=_label_dtype(dtype), image=image
+            path,
+            volume,
+            name=name,
+            overwrite=overwrite,
+            dtype=_label_dtype(dtype),
+            image=image,
+            prepare=prepare,
         )
         return cls.open(path)
 
     @classmethod
     def create_in(
-        cls, volume: Volume, name: str = "labels", *, overwrite: bool = False, dtype: DTypeLike = np.uint32
+        cls,
+        volume: Volume,
+        name: str = "labels",
+        *,
+        overwrite: bool = False,
+        dtype: DTypeLike = np.uint32,
+        prepare: Prepare | None = None,
     ) -> LabelVolume:
         """Create an empty label image inside the volume's own OME-Zarr 0.5 image, under labels/`name`.
 
@@ -127,7 +142,7 @@ class LabelVolume:
         """
         if not name or name.startswith((".", "__")) or set(name) & set('/\\:*?"<>|'):
             raise VolumeError(f"{name!r} cannot name a label image; use letters, digits, - and _")
-        path = create_in_image(volume, name, overwrite=overwrite, dtype=_label_dtype(dtype))
+        path = create_in_image(volume, name, overwrite=overwrite, dtype=_label_dtype(dtype), prepare=prepare)
         return cls.open(path)
 
     @classmethod

@@ -61,23 +61,26 @@ def propagate(
     Yields
     ------
     Step
-        As soon as a plane is done. The caller may save, show, or stop at any point.
+        As soon as a plane is done, also where it has no masks to show. The caller may save, show, or stop at
+        any point.
 
     Raises
     ------
     PromptError
-        An anchor lies outside the stack, is empty, or does not fit the plane.
+        An anchor lies outside the stack, is empty, is no mask, or does not fit the plane.
     """
     run = _Run(
         predictor, volume, _checked(volume, anchors, axis), axis, t, c, settings or PropagationSettings()
     )
     run.embed, run.checkpoint = embed or run.embed, checkpoint
     first, last = run.limits(start, stop)
-    yield from run.steps(first, last, resume)
+    return run.steps(first, last, resume)  # not a generator itself: bad arguments are refused at once
 
 
 def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int, Mask]]:
-    if not any(anchors.values()):
+    if not isinstance(anchors, Mapping) or not all(isinstance(m, Mapping) for m in anchors.values()):
+        raise PromptError("anchors map a plane's index to objects: {50: {1: mask}}")
+    if not any(len(masks) for masks in anchors.values()):
         raise PromptError("nothing to propagate: give the mask of at least one object on one plane")
     count, shape = volume.n_planes(axis), volume.plane_shape(axis)
     checked: dict[int, dict[int, Mask]] = {}
@@ -90,6 +93,11 @@ def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int,
                 raise PromptError(
                     f"the mask of object {identity} on {axis}={index} has shape {array.shape}, "
                     f"the plane {shape}"
+                )
+            if array.dtype.kind not in "bui":
+                raise PromptError(
+                    f"the mask of object {identity} on {axis}={index} has dtype {array.dtype}, expected bool; "
+                    "logits become a mask by `> 0`"
                 )
             if int(identity) < 1:
                 raise PromptError(f"object ids are 1 or more, got {identity}")
@@ -141,11 +149,11 @@ class _Run:
         tracks = {} if resume is None else dict(resume.tracks)
         if resume is None or resume.direction > 0:
             rest = upwards if resume is None else range(resume.index + 1, last + 1)
-            yield from (s for s in self._sweep(rest, 1, tracks, waiting) if s.index >= first)
+            yield from (_within(s, first, last) for s in self._sweep(rest, 1, tracks, waiting))
             tracks = {}
         else:
             downwards = range(resume.index - 1, first - 1, -1)
-        yield from (s for s in self._sweep(downwards, -1, tracks, waiting) if s.index <= last)
+        yield from (_within(s, first, last) for s in self._sweep(downwards, -1, tracks, waiting))
 
     def _sweep(
         self, order: range, direction: int, tracks: dict[int, Track], waiting: Waiting
@@ -153,13 +161,13 @@ class _Run:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
         for index in order:
             for identity, mask in self.anchors.get(index, {}).items():
-                tracks[identity] = Track(mask)
+                tracks[identity] = Track.of(mask)
             here = [k for k in tracks if index not in self.planes[k]]
             found = self._ask(index, {k: tracks[k] for k in here})
             masks, scores, stopped = {}, {}, {}
             for k, candidates in found.items():
-                between = self.planes[k][0] < index < self.planes[k][-1]
-                reason = verdict(tracks[k].mask, candidates, self.settings)
+                between = self._between(k, index)
+                reason = verdict(tracks[k].packed.unpack(), candidates, self.settings)
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
@@ -167,7 +175,7 @@ class _Run:
                     if not between or (direction < 0 and other is None):
                         stopped[k] = reason
                 else:
-                    tracks[k] = Track(candidates.masks[0], candidates.logits[0], candidates.window)
+                    tracks[k] = Track.of(candidates.masks[0], candidates.logits[0], candidates.window)
                     if between and direction > 0:
                         waiting[k, index] = Crop.of(candidates)
                         continue
@@ -178,7 +186,9 @@ class _Run:
             if direction < 0:  # forward answers whose way back has ended
                 for k in [k for k, i in waiting if i == index]:
                     masks[k], scores[k] = (crop := waiting.pop((k, index))).mask.unpack(), crop.score
-            if masks or stopped:
+            if index == order[-1]:
+                stopped |= {k: self._border(index) for k in masks if not self._between(k, index)}
+            if found or masks or stopped:
                 others = self.anchors.get(index, {}).values()
                 yield Step(index, exclusive(masks, scores, others), scores, stopped)
             if self.checkpoint is not None:
@@ -186,6 +196,13 @@ class _Run:
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
                 if direction > 0 or not waiting:
                     return
+
+    def _between(self, identity: int, index: int) -> bool:
+        return self.planes[identity][0] < index < self.planes[identity][-1]
+
+    def _border(self, index: int) -> str:
+        at_end = index in (0, self.volume.n_planes(self.axis) - 1)
+        return f"the {'stack' if at_end else 'range'} ends here"
 
     def _ask(self, index: int, tracks: dict[int, Track]) -> dict[int, Candidates]:
         if not tracks:
@@ -210,3 +227,8 @@ class _Run:
             mask = backward.masks[0] if weight >= 0.5 else forward.mask.unpack()
         score = (1 - weight) * forward.score + weight * confidence(backward)
         return Candidates(mask[None], np.array([score], np.float32), mixed[None], backward.window)
+
+
+def _within(step: Step, first: int, last: int) -> Step:
+    """Empty a step outside the range: it was only on the way."""
+    return step if first <= step.index <= last else Step(step.index, {}, {})

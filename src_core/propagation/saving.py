@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 import xxhash
 
 from src_core.errors import PromptError, SessionError, VolumeError
-from src_core.labels import LabelVolume
+from src_core.labels import LabelVolume, check_target, create_labels
 from src_core.labels.files import is_label_group
+from src_core.labels.planes import checked_id
 from src_core.predictor import Predictor
+from src_core.prompts import Prompts
 from src_core.propagation.anchors import PromptsByPlane, anchor_masks
 from src_core.propagation.run import propagate
 from src_core.propagation.settings import PropagationSettings, Step
@@ -102,6 +105,8 @@ def propagate_to_labels(
     """
     settings = settings or PropagationSettings()
     out = Path(out)
+    check_target(volume, out)
+    prompts = _plain(prompts)
     count = _checked(volume, prompts, axis, start, stop)
     request = _request(predictor, volume, prompts, axis, start, stop, t, c, settings)
     store = RunStore(out)
@@ -110,9 +115,11 @@ def propagate_to_labels(
         anchors, labels = store.anchors(), LabelVolume.open(out)
         saved = store.load()
     else:
+        # Whatever can be wrong with the request is found before labels that are there are replaced.
         anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c)
-        labels = _create(volume, out)
-        store.begin(request, anchors)
+        labels = create_labels(
+            volume, out, overwrite=overwrite, prepare=lambda folder: RunStore.begin(folder, request, anchors)
+        )
         saved = None
     state, notes = (None, {}) if saved is None else saved
     objects = {int(k): ObjectReport(**_with_int_keys(o)) for k, o in notes.items()}
@@ -141,8 +148,9 @@ def propagate_to_labels(
         if step is None:
             complete = True
             break
-        labels.write_plane(axis, step.index, step.masks, t=t)
-        _note(objects, step, axis)
+        if step.masks:
+            labels.write_plane(axis, step.index, step.masks, t=t)
+        _note(objects, step)
     if complete:
         store.finish()
         if progress is not None:
@@ -159,7 +167,18 @@ def _until(steps: Iterator[Step], cancelled: Cancelled | None) -> Iterator[Step 
     yield None
 
 
-def _note(objects: dict[int, ObjectReport], step: Step, axis: str) -> None:
+def _plain(prompts: PromptsByPlane) -> dict[int, dict[int, Prompts]]:
+    """Give indices and ids as Python integers, checked, as JSON and the labels need them."""
+    if not isinstance(prompts, Mapping) or not all(isinstance(m, Mapping) for m in prompts.values()):
+        raise PromptError("prompts map a plane's index to objects: {50: {1: Prompts(...)}}")
+    dtype = np.dtype(np.uint32)
+    return {
+        operator.index(index): {checked_id(k, dtype): p for k, p in asked.items()}
+        for index, asked in prompts.items()
+    }
+
+
+def _note(objects: dict[int, ObjectReport], step: Step) -> None:
     for k in (k for k, mask in step.masks.items() if mask.any()):
         report = objects.setdefault(k, ObjectReport(step.index, step.index))
         report.first, report.last = min(report.first, step.index), max(report.last, step.index)
@@ -209,16 +228,24 @@ def _request(
         pixels.update(np.ascontiguousarray(volume.plane(**{axis: index}, t=t, c=c).pixels).tobytes())
         for k, p in by_object.items():
             box = None if p.box_yxyx is None else list(p.box_yxyx)
-            asked.append([index, k, p.points_yx.tolist(), p.labels.tolist(), box])
+            asked.append([index, k, p.points_yx.tolist(), p.labels.tolist(), box, _digest(p)])
     return {
         "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
         "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
         "image content": pixels.hexdigest(),
+        "contrast": list(volume.contrast_limits_of(c)),
         "prompts": asked,
         "model": [fingerprint(predictor.model), predictor.model.device.type],
         "planes": [axis, start, stop, t, c],
         "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
     }
+
+
+def _digest(prompt: Prompts) -> list[Any] | None:
+    if prompt.mask is None:
+        return None
+    window = None if prompt.mask_window is None else list(prompt.mask_window)
+    return [xxhash.xxh128(prompt.mask.tobytes()).hexdigest(), list(prompt.mask.shape), window]
 
 
 def _may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bool) -> bool:
@@ -236,20 +263,6 @@ def _may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: b
                 f"{out} holds an unfinished run with another {other}: give the same again to finish it, "
                 "overwrite it (--overwrite), or choose another path"
             )
-    elif not overwrite and (out.exists() or out.is_symlink()) and not _is_blank(out):
+    elif not overwrite and (out.exists() or out.is_symlink()):
         raise SessionError(f"{out} already exists: overwrite it (--overwrite), or choose another path")
     return False
-
-
-def _is_blank(out: Path) -> bool:
-    # A run killed between creating its labels and noting its request leaves labels without any object.
-    return is_label_group(out) and not LabelVolume.open(out, "r").object_ids()
-
-
-def _create(volume: Volume, out: Path) -> LabelVolume:
-    if volume.path is not None:
-        if out.resolve() == volume.path.resolve():
-            raise SessionError(f"{out} is the image itself and is never replaced; choose another path")
-        if out.resolve().parent == volume.path.resolve() / "labels":
-            return LabelVolume.create_in(volume, out.name, overwrite=True)
-    return LabelVolume.create(out, volume, name=out.name.split(".")[0], overwrite=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from src_core.errors import PromptError
 from src_core.types import Candidates
 
 Mask = NDArray[np.bool_]
@@ -36,12 +37,23 @@ class PropagationSettings:
     min_overlap: float = 0.1
     max_growth: float = 3.0
 
+    def __post_init__(self) -> None:
+        unknown = set(self.cues or ()) - {"box", "point"}
+        if unknown:
+            raise PromptError(f"unknown cues {sorted(unknown)}; known are box and point")
+        for name in ("min_presence", "min_score", "min_overlap", "max_growth"):
+            if np.isnan(getattr(self, name)):
+                raise PromptError(f"{name} must be a number, got nan")
+        if self.max_growth <= 0:
+            raise PromptError(f"max_growth is a ratio of areas above 0, got {self.max_growth:g}")
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """What happened on one plane.
 
-    A plane may come several times, each time with other objects.
+    A plane may come several times, each time with other objects, or without any: where nothing came of it, or
+    where answers wait for those from the other side.
 
     Attributes
     ----------
@@ -52,7 +64,7 @@ class Step:
     scores
         Object id -> confidence, 0 to 1; 1 for anchors.
     stopped
-        Object id -> why it ends before this plane.
+        Object id -> why it ends before this plane, or on it at the end of the stack or the range.
     anchor
         True where the masks are the caller's own.
     """

@@ -40,17 +40,18 @@ class RunStore:
     def __init__(self, labels: Path) -> None:
         self.folder = labels / FOLDER
 
-    def begin(self, request: Mapping[str, Any], anchors: Anchors) -> None:
-        """Note what is asked, before the first plane is written."""
+    @classmethod
+    def begin(cls, labels: Path, request: Mapping[str, Any], anchors: Anchors) -> None:
+        """Note in the folder of new labels what is asked, before the first plane is written."""
+        store = cls(labels)
         arrays: Arrays = {}
         for index, masks in anchors.items():
             for identity, mask in masks.items():
                 arrays |= _mask_arrays(f"{index}/{identity}", PackedMask.of(mask))
-        with disk_errors(f"store the run's state in {self.folder}"):
-            self.folder.mkdir(exist_ok=True)
-            self._replace("anchors.npz", _packed(arrays))
-            # Last: a folder without it is no run yet.
-            self._replace("request.json", json.dumps(request, indent=1).encode())
+        with disk_errors(f"store the run's state in {store.folder}"):
+            store.folder.mkdir()
+            store._replace("anchors.npz", _packed(arrays))
+            store._replace("request.json", json.dumps(request, indent=1).encode())
 
     def request(self) -> dict[str, Any] | None:
         """Return the request of the unfinished run, or None if there is none."""
@@ -74,7 +75,7 @@ class RunStore:
         new = {k: crop for (k, index), crop in state.waiting.items() if index == state.index}
         arrays: Arrays = {"at": np.array([state.direction, state.index], np.int64)}
         for k, track in state.tracks.items():
-            arrays |= _mask_arrays(str(k), PackedMask.of(track.mask))
+            arrays |= _mask_arrays(str(k), track.packed)
             if track.dense is not None and track.window is not None:
                 arrays |= {f"{k}.dense": track.dense, f"{k}.window": np.array(track.window)}
         arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
@@ -97,7 +98,7 @@ class RunStore:
         for key in _keys(arrays):
             dense, window = arrays.get(f"{key}.dense"), arrays.get(f"{key}.window")
             tracks[int(key)] = Track(
-                _mask_from(arrays, key).unpack(), dense, None if window is None else _extent(window)
+                _mask_from(arrays, key), dense, None if window is None else _extent(window)
             )
         waiting: Waiting = {}
         for path in sorted(self.folder.glob("waiting-*.npz"), key=lambda p: int(p.stem.split("-")[1])):

@@ -19,32 +19,6 @@ FAINT_LOGIT = -4.0
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
-    """One object on its way in one direction: the last plane's answer, or the anchor it starts from.
-
-    Attributes
-    ----------
-    mask
-        (H, W) bool, not empty.
-    dense, window
-        The low-resolution logits and the window they cover; None at an anchor.
-    """
-
-    mask: Mask
-    dense: NDArray[np.float32] | None = None
-    window: Extent | None = None
-
-    def prompts(self, cues: tuple[str, ...]) -> Prompts:
-        """Return what to ask on the next plane."""
-        y0, x0, y1, x1 = _bounds(self.mask)
-        box = (y0, x0, y1, x1) if "box" in cues else None
-        points = [_innermost(self.mask)] if "point" in cues else None
-        if self.dense is None:
-            return Prompts(points, None, box, self.mask)
-        return Prompts(points, None, box, self.dense, self.window)
-
-
-@dataclass(frozen=True, eq=False)
 class PackedMask:
     """A non-empty mask as the bits of its bounding box (y0, x0, y1, x1) on a plane of `shape`."""
 
@@ -65,6 +39,36 @@ class PackedMask:
         inside = np.unpackbits(self.bits, count=(y1 - y0) * (x1 - x0))
         mask[y0:y1, x0:x1] = inside.reshape(y1 - y0, x1 - x0)
         return mask
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One object on its way in one direction: the last plane's answer, or the anchor it starts from.
+
+    Attributes
+    ----------
+    packed
+        The mask, not empty, kept small: there may be hundreds of objects on planes of many megapixels.
+    dense, window
+        The low-resolution logits and the window they cover; None at an anchor.
+    """
+
+    packed: PackedMask
+    dense: NDArray[np.float32] | None = None
+    window: Extent | None = None
+
+    @classmethod
+    def of(cls, mask: Mask, dense: NDArray[np.float32] | None = None, window: Extent | None = None) -> Track:
+        """Start or continue with a (H, W) bool mask."""
+        return cls(PackedMask.of(mask), dense, window)
+
+    def prompts(self, cues: tuple[str, ...]) -> Prompts:
+        """Return what to ask on the next plane."""
+        box = self.packed.box if "box" in cues else None
+        points = [_innermost(self.packed.unpack())] if "point" in cues else None
+        if self.dense is None:
+            return Prompts(points, None, box, self.packed.unpack())
+        return Prompts(points, None, box, self.dense, self.window)
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,10 +79,30 @@ def test_between_two_anchors_both_ends_count_by_distance() -> None:
         if index == 5:  # half way only what both say is above zero
             expected = low & high
         assert np.array_equal(found[index][1], expected), index
-    scores = {s.index: s.scores[1] for s in steps if not s.anchor}
+    scores = {s.index: s.scores[1] for s in steps if s.masks and not s.anchor}
     for index in range(2, 9):
         weight = (index - 1) / 8
         assert scores[index] == pytest.approx((1 - weight) * 0.5 + weight * 0.9, abs=1e-5)
+
+
+def test_every_plane_visited_between_anchors_gives_the_caller_a_turn() -> None:
+    predictor = RulePredictor()
+    steps = propagate(predictor, stack(9), {1: {1: SQUARE}, 7: {1: SQUARE}})
+    next(steps), next(steps)
+    for visited in range(1, 6):
+        assert not next(steps).masks, "the answer waits for the way back"
+        assert len(predictor.asked) == visited
+
+
+def test_logits_are_no_anchor() -> None:
+    with pytest.raises(PromptError, match="expected bool"):
+        _run(RulePredictor(), {5: {1: np.full(SHAPE, -5.0)}})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("wrong", [{"min_presence": float("nan")}, {"max_growth": 0.0}, {"cues": ("boxes",)}])
+def test_senseless_settings_are_refused(wrong: Any) -> None:
+    with pytest.raises(PromptError):
+        PropagationSettings(**wrong)
 
 
 def test_a_middle_anchor_splits_the_stretch() -> None:
@@ -184,7 +204,7 @@ def test_limits_are_settings() -> None:
 def test_only_the_range_is_filled(start: int | None, stop: int | None, planes: range) -> None:
     predictor = RulePredictor()
     steps = _run(predictor, {5: {1: SQUARE}}, start=start, stop=stop)
-    assert sorted(_collect([s for s in steps if not s.anchor])) == [i for i in planes if i != 5]
+    assert sorted(_collect([s for s in steps if s.masks and not s.anchor])) == [i for i in planes if i != 5]
     # what lies between the anchor and the range has to be passed, nothing else
     assert set(predictor.embedded) <= set(range(min(5, *planes), max(5, *planes) + 1)) - {5}
 
@@ -192,7 +212,8 @@ def test_only_the_range_is_filled(start: int | None, stop: int | None, planes: r
 def test_a_range_between_two_anchors_is_blended_as_without_a_range() -> None:
     anchors = {1: {1: box(2, 2, 8, 10)}, 9: {1: box(2, 6, 8, 14)}}
     whole = _collect(_run(RulePredictor(), anchors))
-    part = _collect([s for s in _run(RulePredictor(), anchors, start=4, stop=7) if not s.anchor])
+    steps = _run(RulePredictor(), anchors, start=4, stop=7)
+    part = _collect([s for s in steps if s.masks and not s.anchor])
     assert sorted(part) == [4, 5, 6]
     assert all(np.array_equal(part[i][1], whole[i][1]) for i in part)
 
@@ -231,7 +252,8 @@ def test_an_object_that_ends_does_not_end_the_others() -> None:
     found = _collect(steps)
     assert [i for i in range(6) if 1 in found[i]] == [0, 1, 2]
     assert [i for i in range(6) if 2 in found[i]] == list(range(6))
-    assert [s.index for s in steps if s.stopped] == [3]
+    assert {s.index: s.stopped for s in steps if 2 in s.stopped} == {5: {2: "the stack ends here"}}
+    assert [s.index for s in steps if 1 in s.stopped] == [3]
 
 
 def test_contested_pixels_go_to_the_surer_object() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from src_core import Predictor, Prompts, open_volume
-from src_core.errors import PromptError, SessionError
+from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.propagation import PropagationState, Step, anchor_masks, propagate, propagate_to_labels
 from src_core.propagation.store import FOLDER, RunStore
@@ -64,7 +64,7 @@ def test_resuming_from_any_state_gives_the_remaining_steps(predictor: Predictor,
     # As the run does it: every state is stored in turn, and read back as if the run had ended there.
     (tmp_path / "labels").mkdir()
     store = RunStore(tmp_path / "labels")
-    store.begin({}, anchors)
+    RunStore.begin(tmp_path / "labels", {}, anchors)
     for state, n_seen in zip(states, seen_at, strict=True):
         store.save(state, {"n": n_seen})
         loaded = store.load()
@@ -133,7 +133,7 @@ def test_a_killed_command_goes_on(image: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.ome.zarr", tmp_path / "killed.ome.zarr"
     assert run("-m", "src_core.cli", *command(whole)).returncode == 0
     kills = [
-        ("store", "begin", "before", "0"),  # labels made, request not noted
+        ("store", "begin", "after", "0"),  # labels and request made, but not in their place yet
         ("labels", "write_plane", "after", "3"),  # a plane written, its state not
         ("store", "save", "after", "2"),  # a state written, the next plane not begun
         ("labels", "write_plane", "before", "2"),
@@ -142,7 +142,7 @@ def test_a_killed_command_goes_on(image: Path, tmp_path: Path) -> None:
     for kill in kills:
         found = run("-c", KILLED, *kill, *command(out))
         assert found.returncode == -signal.SIGKILL, found.stderr
-        assert out.exists()
+        assert out.exists() == ("begin" not in kill)
     found = run("-m", "src_core.cli", *command(out))
     assert found.returncode == 0 and "went on from an unfinished run" in found.stdout, found.stderr
     assert np.array_equal(read(out), read(whole)) and read(out).any()
@@ -162,6 +162,51 @@ def test_an_unfinished_run_is_not_taken_over_by_another(
         propagate_to_labels(predictor, volume, PROMPTS, out)
     report = propagate_to_labels(predictor, volume, other, out, overwrite=True, **SETTINGS)
     assert report.complete and not report.resumed and report.labels.object_ids() == [1]
+
+
+def test_a_wrong_request_leaves_the_labels_that_are_there(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
+    volume, out = open_volume(image), tmp_path / "labels.ome.zarr"
+    propagate_to_labels(predictor, volume, PROMPTS, out, **SETTINGS)
+    before = read(out)
+    for wrong in ({2: {0: Prompts([(22, 18)])}}, {2: {2**32: Prompts([(22, 18)])}}, {2: Prompts([(22, 18)])}):
+        with pytest.raises((PromptError, VolumeError)):
+            propagate_to_labels(predictor, volume, wrong, out, overwrite=True, **SETTINGS)  # type: ignore[arg-type]
+        assert np.array_equal(read(out), before)
+
+
+def test_numpy_indices_are_as_good_as_pythons(predictor: Predictor, image: Path, tmp_path: Path) -> None:
+    volume = open_volume(image)
+    prompts = {np.int64(2): {np.int32(1): Prompts([(22, 18)])}}
+    report = propagate_to_labels(predictor, volume, prompts, tmp_path / "l.ome.zarr", **SETTINGS)  # type: ignore[arg-type]
+    assert report.labels.object_ids() == [1]
+
+
+def test_another_mask_or_contrast_is_another_request(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
+    volume, out = open_volume(image), tmp_path / "labels.ome.zarr"
+    mask = np.zeros((48, 48), np.bool_)
+    mask[10:30, 8:28] = True
+    propagate_to_labels(
+        predictor, volume, {2: {1: Prompts(mask=mask)}}, out, cancelled=lambda: True, **SETTINGS
+    )
+    with pytest.raises(SessionError, match="another prompts"):
+        propagate_to_labels(predictor, volume, {2: {1: Prompts(mask=~mask)}}, out, **SETTINGS)
+    dim = open_volume(image, contrast_limits=(0, 1000))
+    with pytest.raises(SessionError, match="another contrast"):
+        propagate_to_labels(predictor, dim, {2: {1: Prompts(mask=mask)}}, out, **SETTINGS)
+
+
+@pytest.mark.parametrize("inside", ["mine.zarr", "0/x.zarr", "labels", "labels/a/b.zarr"])
+def test_labels_never_land_in_the_image(
+    predictor: Predictor, image: Path, tmp_path: Path, inside: str
+) -> None:
+    before = sorted(image.rglob("*"))
+    with pytest.raises(SessionError, match="inside the image"):
+        propagate_to_labels(predictor, open_volume(image), PROMPTS, image / inside, **SETTINGS)
+    assert sorted(image.rglob("*")) == before
 
 
 def test_a_damaged_state_is_reported(predictor: Predictor, image: Path, tmp_path: Path) -> None:
@@ -198,14 +243,16 @@ def test_progress_counts_planes(predictor: Predictor, image: Path, tmp_path: Pat
     assert seen == sorted(seen) and seen[-1] == (12, 12) and {total for _, total in seen} == {12}
 
 
-def test_steps_outside_the_range_are_not_yielded(predictor: Predictor) -> None:
+def test_steps_outside_the_range_are_empty(predictor: Predictor) -> None:
     volume = open_volume(small_stack(N_SLICES))
     mask = np.zeros((48, 48), np.bool_)
     mask[10:30, 8:28] = True
     anchors = {1: {1: mask}, 6: {1: mask}}
     found = [
-        s.index for s in propagate(predictor, volume, anchors, start=3, stop=5, **SETTINGS) if not s.anchor
+        s.index
+        for s in propagate(predictor, volume, anchors, start=3, stop=5, **SETTINGS)
+        if s.masks and not s.anchor
     ]
     assert sorted(found) == [3, 4]
     with pytest.raises(PromptError, match="outside the planes 3 to 4"):
-        propagate_to_labels(predictor, volume, PROMPTS, "nowhere", start=3, stop=5)
+        propagate_to_labels(predictor, volume, PROMPTS, "nowhere.zarr", start=3, stop=5)

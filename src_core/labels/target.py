@@ -1,0 +1,52 @@
+"""Where a user may have labels written: beside the image, or among the image's own labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from src_core.errors import SessionError
+from src_core.labels.files import Prepare
+from src_core.labels.label_volume import LabelVolume
+from src_core.volumes import Volume
+
+
+def check_target(volume: Volume, out: Path) -> None:
+    """Refuse a path at which labels would damage something or could not be found again.
+
+    Raises
+    ------
+    SessionError
+        `out` lies in the image but is not `labels/<name>`, holds the image, or is no zarr name.
+    """
+    target = out.resolve()
+    if volume.path is not None:
+        image = volume.path.resolve()
+        if target == image or target in image.parents:
+            raise SessionError(f"{out} is the image itself and is never replaced; choose another path")
+        if image in target.parents:
+            if target.parent != image / "labels":
+                raise SessionError(
+                    f"{out} lies inside the image; only {volume.path / 'labels' / 'NAME'} is for labels there"
+                )
+            return
+    if target.suffix != ".zarr" and target.parent.name != "labels":
+        raise SessionError(f"{out} must end in .zarr, for instance {out.with_suffix('.ome.zarr').name}")
+
+
+def create_labels(
+    volume: Volume, out: Path, *, overwrite: bool = False, prepare: Prepare | None = None
+) -> LabelVolume:
+    """Create an empty label image at `out`; among the image's own labels it is listed there.
+
+    Raises
+    ------
+    SessionError
+        As `check_target`; or `out` exists and may not be replaced, or the disk refuses.
+    VolumeError
+        The image is no OME-Zarr 0.5 image and cannot hold labels.
+    """
+    check_target(volume, out)
+    if volume.path is not None and out.resolve().parent == volume.path.resolve() / "labels":
+        return LabelVolume.create_in(volume, out.name, overwrite=overwrite, prepare=prepare)
+    name = out.name.split(".")[0]
+    return LabelVolume.create(out, volume, name=name, overwrite=overwrite, prepare=prepare)
