@@ -8,29 +8,25 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from napari.layers import Image
 from psygnal import Signal
 
-from napari_sam import painting, storage
 from napari_sam.ahead import Ahead
-from napari_sam.layers import OnScreen, volume_of
+from napari_sam.layers import OnScreen
+from napari_sam.opening import Sessions, adopt
 from napari_sam.prompting import Prompting
+from napari_sam.reactions import Reactions
 from napari_sam.running import Running
 from napari_sam.scene import Scene
-from napari_sam.workers import MainThread, Throttle, make_worker, notify
+from napari_sam.workers import MainThread, make_worker, notify
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import SessionError, VolumeError
 from src_core.session import Session
-from src_core.types import PlaneRef
 from src_core.worker import Priority
 
 if TYPE_CHECKING:
     import napari
-
-REFRESH_MS = 80
-"""Shortest time between two redraws of the labels while a propagation fills the slice on screen."""
 
 
 class Interaction:
@@ -64,9 +60,8 @@ class Interaction:
         self.prompting: Prompting | None = None
         self.running: Running | None = None
         self.loading = False
-        # Anchors and history of images the user may come back to.
-        self._sessions: WeakKeyDictionary[Image, Session] = WeakKeyDictionary()
-        self._redraw = Throttle(self._redraw_labels, REFRESH_MS)
+        self._sessions = Sessions()
+        self._reactions: Reactions | None = None
         self._closed = False
         for emitter in (
             viewer.dims.events.current_step,
@@ -75,7 +70,6 @@ class Interaction:
         ):
             emitter.connect(self._on_dims)
         viewer.layers.events.removed.connect(self._on_removed)
-        viewer.mouse_drag_callbacks.append(self._on_press)
 
     # ------------------------------------------------------------ start and end
 
@@ -89,56 +83,18 @@ class Interaction:
         """
         if self.scene is not None and image is self.scene.image:
             return
-        session, found = self._session_of(image, folder)
+        session, search = self._sessions.of(image, folder)
         self._leave()
         scene = self.scene = Scene(self.viewer, image, session)
         self.prompting, self.running = Prompting(self, scene), Running(self, scene)
-        scene.listen(image.events.contrast_limits, self._on_contrast)
-        scene.listen(scene.labels.events.paint, self._on_paint)
-        scene.listen(scene.labels.events.selected_label, self._on_selected_label)
-        scene.listen(session.labels_changed, self._labels_changed)
-        scene.listen(session.objects_changed, self._session_changed)
-        scene.listen(session.history_changed, self._session_changed)
+        self._reactions = Reactions(self, scene)
         for layer in (scene.points, scene.boxes, scene.labels):
             self._bind_undo(layer)
         self.renew_embeddings()
         self.show_current()
         self.said.emit("Click on an object.")
-        if found:
-            self._adopt(scene)
-
-    def _session_of(self, image: Image, folder: Path | None) -> tuple[Session, bool]:
-        """Return what is known of an image, and whether its labels have to be searched for objects."""
-        known = self._sessions.get(image)
-        if known is not None and folder is None:
-            known.volume = volume_of(image)
-            return known, False
-        volume = volume_of(image)
-        labels, existed = storage.open_labels(image, volume, folder)
-        session = self._sessions[image] = Session(volume, labels, ids=())
-        return session, existed
-
-    def _adopt(self, scene: Scene) -> None:
-        """Look for objects in labels from an earlier day; until then, clicks would not know their object."""
-        self.loading = True
-        scene.points.mode = "pan_zoom"
-        self.said.emit("Reading the labels on disk…")
-
-        def adopted(ids: list[int]) -> None:
-            if self.scene is not scene:
-                return
-            self.loading = False
-            if ids:
-                scene.session.adopt(ids)
-            scene.points.mode = "add"
-            self.show_current()
-            self.said.emit(f"{len(ids)} objects from before. N starts the next; or click to change one.")
-
-        def failed(error: BaseException) -> None:
-            self.loading = False
-            self.failed(error)
-
-        self.worker.submit(scene.session.labels.object_ids, Priority.CLICK, adopted, failed)
+        if search:
+            adopt(self, scene)
 
     def _bind_undo(self, layer: Any) -> None:
         layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
@@ -147,8 +103,9 @@ class Interaction:
     def _leave(self, *, remove: bool = True, keep_labels: bool = False) -> None:
         """Put the present image away, if there is one."""
         self.stop()
-        self._redraw.close()
-        scene, self.scene = self.scene, None
+        if self._reactions is not None:
+            self._reactions.close()
+        scene, self.scene, self._reactions = self.scene, None, None
         self.prompting = self.running = None
         self.loading = False
         self.ahead.renew(None, None)
@@ -173,10 +130,8 @@ class Interaction:
             (self.viewer.layers.events.removed, self._on_removed),
         ):
             emitter.disconnect(callback)
-        if self._on_press in self.viewer.mouse_drag_callbacks:
-            self.viewer.mouse_drag_callbacks.remove(self._on_press)
         self._leave(remove=viewer_stays, keep_labels=True)
-        self._sessions.clear()
+        self._sessions.forget()
         self.main.close()
         self.worker.close(wait_s)
 
@@ -323,14 +278,6 @@ class Interaction:
         notify(error)
         self.changed.emit()
 
-    def _on_press(self, viewer: Any, event: Any) -> Any:
-        """Make a point negative while Shift is held; napari adds it on release, after this callback."""
-        scene, prompting = self.scene, self.prompting
-        if scene is not None and prompting is not None and viewer.layers.selection.active is scene.points:
-            shifted = any(str(m).split(".")[-1] == "Shift" for m in event.modifiers)
-            scene.set_defaults(prompting.negative != shifted)
-        yield
-
     def _on_dims(self, event: Any = None) -> None:
         if self.prompting is None:
             return
@@ -340,36 +287,6 @@ class Interaction:
         else:
             self.look()
         self.prompting.moved(on_screen)
-
-    def _on_contrast(self, event: Any = None) -> None:
-        if self.scene is not None:
-            self.scene.renew_contrast()
-            self.renew_embeddings()
-
-    def _on_paint(self, event: Any) -> None:
-        on_screen = self.on_screen()
-        if self.scene is not None and on_screen is not None:
-            self.scene.session.record(painting.patches(self.scene.labels.data, event.value, on_screen))
-
-    def _on_selected_label(self, event: Any = None) -> None:
-        if self.scene is not None and not self.scene.quiet and self.scene.labels.selected_label > 0:
-            self.select(int(self.scene.labels.selected_label))
-
-    def _labels_changed(self, plane: PlaneRef, _: Any) -> None:
-        self.main(self._labels_changed_here, plane)
-
-    def _labels_changed_here(self, plane: PlaneRef) -> None:
-        on_screen = self.on_screen()
-        shown = on_screen is not None and on_screen.plane == plane
-        if shown or self.viewer.dims.ndisplay == 3:
-            self._redraw()
-
-    def _redraw_labels(self) -> None:
-        if self.scene is not None:
-            self.scene.refresh_labels()
-
-    def _session_changed(self) -> None:
-        self.main(self.changed.emit)
 
     def _on_removed(self, event: Any) -> None:
         scene = self.scene

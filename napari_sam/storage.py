@@ -123,8 +123,8 @@ class EveryChannel:
 
     def _split(self, key: Any) -> tuple[tuple[Any, ...], Any]:
         keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
+        # By identity: a brush asks with arrays of indices, which do not compare to one truth value.
+        if (at := next((n for n, k in enumerate(keys) if k is Ellipsis), None)) is not None:
             keys = (*keys[:at], *[slice(None)] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
         keys = (*keys, *[slice(None)] * (self.ndim - len(keys)))
         return (*keys[: self._axis], *keys[self._axis + 1 :]), keys[self._axis]

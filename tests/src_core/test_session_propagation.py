@@ -1,0 +1,165 @@
+"""Propagation as one undoable edit that computes only what a change can reach."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src_core.embeddings import EmbeddingCache
+from src_core.errors import PromptError
+from src_core.labels import LabelVolume
+from src_core.session import Session
+from src_core.session_propagation import PropagationProgress, propagate_session
+from src_core.types import PlaneRef
+from src_core.volumes import open_volume
+from tests.napari_sam.fakes import Threshold, balls
+
+TRUTH = balls() > 100
+LEFT = TRUTH & (np.indices(TRUTH.shape)[2] < 32)
+RIGHT = TRUTH & ~LEFT
+
+
+class Bench:
+    """A session on two balls with a fake network."""
+
+    def __init__(self, folder: Path) -> None:
+        volume = open_volume(balls())
+        self.session = Session(volume, LabelVolume.create(folder / "labels", volume))
+        self.predictor = Threshold()
+        self.cache = EmbeddingCache(self.predictor, volume)
+
+    def run(self, identities: list[int], **options: object) -> list[PropagationProgress]:
+        return list(propagate_session(self.session, self.cache, identities, axis="z", **options))  # type: ignore[arg-type]
+
+    @property
+    def data(self) -> np.ndarray:
+        return np.asarray(self.session.labels.array[:])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def _accept(bench: Bench, z: int, mask: np.ndarray, identity: int = 1) -> None:
+    bench.session.accept(PlaneRef("z", z), mask, identity)
+
+
+def test_an_object_is_filled_from_one_anchor_with_scores_and_reasons(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    steps = bench.run([1])
+    assert np.array_equal(bench.data == 1, LEFT)
+    filled = {z for z in range(12) if LEFT[z].any()} - {6}
+    assert {p.index for p in bench.session.objects[1].scores} == filled
+    assert steps[0].done == 0 and steps[-1].done == steps[-1].total
+    assert all(a.done <= b.done for a, b in itertools.pairwise(steps))
+    assert len(steps[-1].stopped[1]) == 2, "one end on either side"
+
+
+def test_several_objects_go_together_and_are_one_entry(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6], 1)
+    bench.session.new_object()
+    _accept(bench, 6, RIGHT[6], 2)
+    bench.run([1, 2])
+    assert np.array_equal(bench.data, LEFT + 2 * RIGHT.astype(np.uint32))
+    assert len(bench.predictor.embedded) == len(set(bench.predictor.embedded)), "no plane twice"
+    assert bench.session.undo() == "propagate object 1, 2"
+    assert np.array_equal(bench.data[6], LEFT[6] + 2 * RIGHT[6].astype(np.uint32))
+    assert not bench.data[:6].any() and bench.session.objects[1].scores == {}
+    bench.session.redo()
+    assert np.array_equal(bench.data, LEFT + 2 * RIGHT.astype(np.uint32))
+    assert bench.session.objects[2].scores
+
+
+def test_nothing_is_computed_again_where_nothing_changed(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    bench.run([1])
+    before, undo = bench.data, bench.session.undo_name
+    bench.cache.predictor.asked = []  # type: ignore[attr-defined]
+    steps = bench.run([1])
+    assert np.array_equal(bench.data, before) and bench.session.undo_name == undo
+    assert [s.plane for s in steps if s.plane is not None] == []
+
+
+def test_only_the_stretch_next_to_a_correction_is_computed_again(bench: Bench) -> None:
+    for z in (3, 6, 9):
+        _accept(bench, z, LEFT[z])
+    bench.run([1])
+    corrected = LEFT[9].copy()
+    corrected[:16] = False
+    _accept(bench, 9, corrected)
+    visited = {s.plane.index for s in bench.run([1]) if s.plane is not None}
+    assert min(visited) >= 6 and 9 in visited
+    assert np.array_equal(bench.data[9] == 1, corrected), "an anchor stays"
+    assert np.array_equal(bench.data[:6] == 1, LEFT[:6])
+
+
+def test_what_an_earlier_run_left_and_this_one_did_not_find_is_cleared(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    bench.run([1])
+    with bench.session.edit("propagate") as edit:  # as if an earlier run had leaked to the first slice
+        bench.session.write_step(edit, PlaneRef("z", 0), {1: RIGHT[6]}, {1: 0.2})
+    moved = np.roll(LEFT[6], 1, 0)
+    _accept(bench, 6, moved)
+    bench.run([1])
+    assert not (bench.data[0] == 1).any()
+    assert PlaneRef("z", 0) not in bench.session.objects[1].scores
+    bench.session.undo()
+    assert (bench.data[0] == 1).any()
+
+
+def test_a_range_is_kept_to(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    bench.run([1], start=5, stop=8)
+    assert {z for z in range(12) if bench.data[z].any()} == {5, 6, 7}
+    bench.run([1])
+    assert np.array_equal(bench.data == 1, LEFT)
+
+
+def test_closing_half_way_keeps_what_is_done_as_one_entry(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    run = propagate_session(bench.session, bench.cache, [1], axis="z")
+    while bench.data[7].max() == 0 and bench.data[5].max() == 0:
+        next(run)
+    run.close()
+    assert bench.session.undo() == "propagate object 1"
+    assert {z for z in range(12) if bench.data[z].any()} == {6}
+    bench.session.redo()
+    bench.run([1])
+    assert np.array_equal(bench.data == 1, LEFT)
+
+
+def test_finished_objects_are_skipped_and_neighbours_spared(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6], 1)
+    bench.session.new_object()
+    _accept(bench, 7, LEFT[7], 2)  # object 2 already has this part of the ball
+    bench.session.set_done(2)
+    bench.run([1, 2])
+    assert np.array_equal(bench.data[7], 2 * LEFT[7].astype(np.uint32))
+    assert np.array_equal(bench.data[5] == 1, LEFT[5])
+
+
+def test_an_object_without_a_mask_cannot_be_propagated(bench: Bench) -> None:
+    with pytest.raises(PromptError, match="accept a mask"):
+        bench.run([1])
+    _accept(bench, 6, LEFT[6])
+    bench.session.set_done(1)
+    with pytest.raises(PromptError):
+        bench.run([1])
+    assert bench.session.undo_name == "accept object 1"
+
+
+def test_an_object_deleted_meanwhile_ends_the_run_and_loses_no_other(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6], 1)
+    bench.session.new_object()
+    _accept(bench, 6, RIGHT[6], 2)
+    run = propagate_session(bench.session, bench.cache, [1, 2], axis="z")
+    for _ in range(3):
+        next(run)
+    bench.session.delete(2)
+    with pytest.raises(Exception, match="no object 2"):
+        list(run)
+    assert (bench.data == 1).any() and bench.session.undo_name == "propagate object 1, 2"
