@@ -130,7 +130,7 @@ class SegmentWidget(QWidget):
         self.stop.clicked.connect(lambda: self.interaction.stop())
         self.interaction.changed.connect(self._update)
         self.interaction.ready_changed.connect(self._update_strip)
-        self.interaction.said.connect(self.status.setText)
+        self.interaction.said.connect(self._say)
         self.interaction.progress_changed.connect(self._show_progress)
         self.viewer.layers.events.inserted.connect(self._fill_images)
         self.viewer.layers.events.removed.connect(self._fill_images)
@@ -188,6 +188,9 @@ class SegmentWidget(QWidget):
             self.interaction.propagate([k for k, o in session.objects.items() if not o.done])
 
     # ------------------------------------------------------------------ showing
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
 
     def _update(self) -> None:
         interaction, session = self.interaction, self.interaction.session
