@@ -1,10 +1,15 @@
-"""Between a tile of a plane and the network's frame: encoding, coordinates, dense prompts, masks.
+"""Between a tile of a plane and the network's frame: every resize and every change of coordinates.
+
+A plane is (row, column), y before x, with the centre of its first pixel at (0, 0). The network wants (x, y) in
+pixels of its frame (paper, appendix A, "Image encoder"); that order exists in this module only.
 
 The frame is the network's input; low-resolution logits cover all of it, padding included. The *window* of a
 tile is its frame in pixels of the plane, and may reach beyond the plane where the input is padded.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -14,15 +19,14 @@ from scipy import ndimage as ndi
 from torch import Tensor
 from torch.nn import functional as F
 
-from src_core import transforms
-from src_core.model.nano import SIZE_MULTIPLE_PX
+from src_core.model.nano import LOW_RES_PX, SIZE_MULTIPLE_PX
 from src_core.model.sam import Features, Sam
 from src_core.prompts import Prompts
 from src_core.tiling import Extent, Tile
 
 BOOL_LOGIT = 6.0
 """What a bool mask becomes as a dense prompt: plus inside, minus outside."""
-LOW_RES = {True: 2, False: 4}
+LOW_RES = {True: LOW_RES_PX, False: 4}
 """Side of a low-resolution pixel in network pixels, for networks with and without native tiles."""
 
 
@@ -78,8 +82,8 @@ def points(prompts: list[Prompts], tile: Tile, model: Sam) -> tuple[Tensor, Tens
         return None
     # The middle of a pixel stays its middle where nano enlarges the plane; the reference networks were
     # trained on coordinates that are only multiplied.
-    middle = 0.5 if model.native_tiles else 0.0
-    coords = np.stack([_to_network(p.points_yx + middle, tile) - middle for p in prompts]).astype(np.float32)
+    middle = 0.5
+    coords = np.stack([_to_network(p.points_yx + middle, tile) for p in prompts]).astype(np.float32)
     labels = np.stack([p.labels for p in prompts])
     return torch.from_numpy(coords).to(model.device), torch.from_numpy(labels).to(model.device)
 
@@ -133,18 +137,44 @@ def resample_logits(
 def upscale(model: Sam, logits: Tensor, tile: Tile) -> Tensor:
     """Bring low-resolution logits (B, M, h, w) to the size of the tile on the plane."""
     if not model.native_tiles:
-        return transforms.upscale_logits(logits, model.image_size, tile.input_hw, tile.shape)
-    zoom_y, zoom_x = tile.zoom_yx
-    step = LOW_RES[True]
-    (height, width) = tile.shape
+        return _upscale_by_way_of_the_input(logits, model.image_size, tile)
     # One bilinear step from logits to plane; sampling positions agree with the resize in `encode`.
-    rows = ((torch.arange(height, device=logits.device) + 0.5) * zoom_y / step) * 2 / logits.shape[-2] - 1
-    columns = ((torch.arange(width, device=logits.device) + 0.5) * zoom_x / step) * 2 / logits.shape[-1] - 1
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None].float()
+    rows, columns = (
+        _sampling(n, zoom / LOW_RES_PX, size, logits.device)
+        for n, zoom, size in zip(tile.shape, tile.zoom_yx, logits.shape[-2:], strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
     return F.grid_sample(
-        logits,
+        logits.contiguous(),
         grid.expand(len(logits), -1, -1, -1),
         mode="bilinear",
-        padding_mode="border",
+        padding_mode="zeros",
         align_corners=False,
     )
+
+
+def _sampling(count: int, zoom: float, size: int, device: torch.device) -> Tensor:
+    """Return where `count` pixels lie on `size` low-resolution ones, for `grid_sample`: -1 to 1."""
+    places = ((torch.arange(count, device=device) + 0.5) * zoom) * 2 / size - 1
+    # Not beyond the middle of the outermost pixels: that is padding by the border, which MPS lacks.
+    return places.float().clamp(1 / size - 1, 1 - 1 / size)
+
+
+def _upscale_by_way_of_the_input(logits: Tensor, network_size: int, tile: Tile) -> Tensor:
+    """Resize to the network's input, without the padding, then to the plane: as the reference does.
+
+    Only rows and columns that are not padding are computed.
+    """
+    step = network_size / logits.shape[-1]
+    # what the last kept pixel interpolates between, and one more so that the border rule does not reach it
+    rows, columns = (
+        min(math.ceil(n / step) + 2, full) for n, full in zip(tile.input_hw, logits.shape[-2:], strict=True)
+    )
+    # one map per batch entry: the kernel for three interleaved channels takes twice as long
+    part = logits[..., :rows, :columns].flatten(0, 1).unsqueeze(1)
+    enlarged = (round(rows * step), round(columns * step))
+    part = F.interpolate(part, enlarged, mode="bilinear", align_corners=False)
+    part = part[..., : tile.input_hw[0], : tile.input_hw[1]]
+    if tile.input_hw != tile.shape:
+        part = F.interpolate(part, tile.shape, mode="bilinear", align_corners=False)
+    return part.reshape(*logits.shape[:2], *tile.shape)

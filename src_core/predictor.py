@@ -14,10 +14,11 @@ from torch import Tensor
 
 from src_core import frames, tiling
 from src_core.errors import PromptError
+from src_core.masks import bounds
 from src_core.model.sam import Decoded, Features, Sam
 from src_core.prompts import Prompts
 from src_core.tiling import Extent, Tile
-from src_core.types import Candidates
+from src_core.types import Cancelled, Candidates, Progress
 from src_core.volumes import Plane, open_volume
 
 BATCH = 32
@@ -33,14 +34,22 @@ class Embedding:
         (H, W) of the plane in pixels.
     tiles
         The rectangles the plane is seen through; the first shows all of it.
+    model
+        The network that looks at it; None if whoever answers prompts about it needs none.
     """
 
-    def __init__(self, picture: NDArray[np.uint8], tiles: tuple[Tile, ...]) -> None:
+    def __init__(self, picture: NDArray[np.uint8], tiles: tuple[Tile, ...], model: Sam | None = None) -> None:
         self.shape: tuple[int, int] = (picture.shape[0], picture.shape[1])
         self.tiles = tiles
+        self.model = model
         self._picture = picture
         self._features: dict[int, Features] = {}
         self._lock = threading.Lock()
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """What the network sees of the plane, (H, W, 3)."""
+        return self._picture
 
     @property
     def nbytes(self) -> int:
@@ -49,11 +58,19 @@ class Embedding:
             held = [f for features in self._features.values() for f in features]
         return self._picture.nbytes + sum(f.nbytes for f in held)
 
-    def features(self, index: int, model: Sam) -> Features:
-        """Return the features of tile `index`, encoding it if nobody has asked before."""
+    def features(self, index: int) -> Features:
+        """Return the features of tile `index`, encoding it if nobody has asked before.
+
+        Raises
+        ------
+        PromptError
+            The embedding was made without a network.
+        """
         with self._lock:
             if index not in self._features:
-                self._features[index] = frames.encode(model, self._picture, self.tiles[index])
+                if self.model is None:
+                    raise PromptError("this embedding has no network to look at it; use Predictor.embed")
+                self._features[index] = frames.encode(self.model, self._picture, self.tiles[index])
             return self._features[index]
 
 
@@ -73,17 +90,25 @@ class Predictor:
         self.name = name
 
     @classmethod
-    def load(cls, name_or_path: str | Path = "nano", device: str = "auto") -> Predictor:
-        """Load a model of the zoo or a checkpoint; see `src_core.zoo.load`.
+    def load(
+        cls,
+        name_or_path: str | Path = "nano",
+        device: str = "auto",
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Predictor:
+        """Load a model of the zoo or a checkpoint; see `src_core.zoo.load_model` for the parameters.
 
         Raises
         ------
         CheckpointError
-            The weights are missing, damaged or of an unknown network, or the device is not there.
+            The weights are missing, damaged or of an unknown network, or their download failed.
+        SamError
+            The device is not available.
         """
         from src_core import zoo
 
-        return cls(zoo.load(name_or_path, device), str(name_or_path))
+        return cls(zoo.load(name_or_path, device, progress, cancelled), str(name_or_path))
 
     def embed(self, plane: Plane | NDArray[Any], *, lazily: bool = False) -> Embedding:
         """Run the image encoder on a plane (paper, section 3, "Image encoder").
@@ -106,9 +131,9 @@ class Predictor:
             plane = open_volume(_colour8(plane)).plane()
         picture = plane.rgb8()
         shape = (picture.shape[0], picture.shape[1])
-        embedding = Embedding(picture, self._tiles(shape))
+        embedding = Embedding(picture, self._tiles(shape), self.model)
         if not lazily:
-            embedding.features(0, self.model)
+            embedding.features(0)
         return embedding
 
     def predict(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None) -> Candidates:
@@ -117,7 +142,7 @@ class Predictor:
         Parameters
         ----------
         embedding
-            Of the plane the prompts are on.
+            Of the plane the prompts are on, made by this predictor.
         prompts
             Points, box and mask in pixels of that plane.
         multimask
@@ -126,7 +151,7 @@ class Predictor:
         Raises
         ------
         PromptError
-            A prompt lies outside the plane or does not fit it.
+            A prompt lies outside the plane or does not fit it, or another network made the embedding.
         """
         return self.predict_many(embedding, [prompts], multimask=multimask)[0]
 
@@ -134,6 +159,11 @@ class Predictor:
         self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None
     ) -> list[Candidates]:
         """Answer the prompts of many objects on one plane, batched; one `Candidates` per object, in order."""
+        if embedding.model is not None and embedding.model is not self.model:
+            raise PromptError(
+                "the embedding was made by another network, whose features mean nothing to "
+                f"{self.name or 'this one'}: embed the plane with the predictor that is asked"
+            )
         answers: list[Candidates | None] = [None] * len(prompts)
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, prompt in enumerate(prompts):
@@ -173,15 +203,15 @@ class Predictor:
         tile = embedding.tiles[index]
         found = self._ask(embedding, index, prompts, many)
         for i, candidates in enumerate(found):
-            extent = _bounds(candidates.masks[0])
+            mask = candidates.masks[0]
             # An object that the tile cuts is answered from the overview, where it is whole.
-            if index and extent is not None and tiling.cuts(tile, extent, embedding.tiles[0]):
+            if index and mask.any() and tiling.cuts(tile, bounds(mask), embedding.tiles[0]):
                 found[i] = self._ask(embedding, 0, [prompts[i]], many)[0]
         return found
 
     def _ask(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
         tile = embedding.tiles[index]
-        features = embedding.features(index, self.model)
+        features = embedding.features(index)
         low_res = frames.low_res_shape(self.model, tile)
         with torch.inference_mode():
             decoded = self.model.decode(
@@ -235,12 +265,13 @@ class Predictor:
         return found
 
 
-def _colour8(image: NDArray[Any]) -> NDArray[Any]:
+def _colour8(image: Any) -> Any:
     """Return colour (H, W, 3 or 4) of any dtype as uint8, and anything else as it is."""
-    if image.ndim != 3 or image.shape[-1] not in (3, 4) or image.dtype.kind not in "uif":
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    dtype = getattr(image, "dtype", np.dtype("O"))
+    if len(shape) != 3 or shape[-1] not in (3, 4) or dtype.kind not in "uif" or dtype == np.uint8:
         return image
-    if image.dtype == np.uint8:
-        return image
+    image = np.asarray(image)
     full = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
     shown = np.clip(np.nan_to_num(image.astype(np.float64) / full, nan=0.0), 0, 1)
     return np.rint(255 * shown).astype(np.uint8)
@@ -259,21 +290,13 @@ def _extent(prompt: Prompts, embedding: Embedding) -> Extent:
     if len(inside):
         (y0, x0), (y1, x1) = inside.min(0), inside.max(0)
         boxes.append((float(y0), float(x0), float(y1) + 1, float(x1) + 1))
-    if prompt.mask is not None:
-        bounds = _bounds(prompt.mask > 0)
-        if bounds is not None and prompt.mask.dtype != np.bool_:
+    if prompt.mask is not None and (prompt.mask > 0).any():
+        extent: Extent = bounds(prompt.mask > 0)
+        if prompt.mask.dtype != np.bool_:
             window = prompt.mask_window or (0, 0, *embedding.shape)
-            bounds = frames.to_plane(bounds, prompt.mask.shape, window)
-        if bounds is not None:
-            boxes.append(bounds)
+            extent = frames.to_plane(extent, prompt.mask.shape, window)
+        boxes.append(extent)
     if not boxes:
         return (0, 0, *embedding.shape)
     low, high = np.array(boxes)[:, :2].min(0), np.array(boxes)[:, 2:].max(0)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-
-
-def _bounds(mask: NDArray[np.bool_]) -> Extent | None:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    return (float(rows[0]), float(columns[0]), float(rows[-1] + 1), float(columns[-1] + 1))

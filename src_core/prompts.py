@@ -28,8 +28,9 @@ class Prompts:
     box_yxyx
         (y0, x0, y1, x1) in pixels, half-open: the box covers rows y0 to y1 - 1. None for no box.
     mask
-        The dense prompt: a (H, W) bool mask of the plane, or the (h, w) float low-resolution logits of an
-        earlier answer (`Candidates.logits[k]`). None for no mask.
+        The dense prompt: a (H, W) mask of the plane, or the (h, w) float low-resolution logits of an earlier
+        answer (`Candidates.logits[k]`). A mask is bool, or integers that are above 0 inside, or floats that
+        are all 0 or 1; other floats are logits, and so are all floats with a `mask_window`. None for no mask.
     mask_window
         (y0, x0, y1, x1) in pixels of the plane that the logits in `mask` cover (`Candidates.window`). Needed
         only on planes larger than one tile.
@@ -37,8 +38,8 @@ class Prompts:
     Raises
     ------
     PromptError
-        Wrong shape, a label other than 0 or 1, a box without area, coordinates that are not finite, or no
-        prompt at all.
+        Wrong shape, a label other than 0 or 1, a box without area, coordinates that are not finite, a mask of
+        fractions between 0 and 1 (probabilities), or no prompt at all.
     """
 
     points_yx: NDArray[np.float32]
@@ -60,7 +61,7 @@ class Prompts:
         object.__setattr__(self, "labels", _labels(labels, len(points)))
         object.__setattr__(self, "box_yxyx", _box(box_yxyx, "box_yxyx"))
         object.__setattr__(self, "mask_window", _box(mask_window, "mask_window"))
-        object.__setattr__(self, "mask", _mask(mask))
+        object.__setattr__(self, "mask", _mask(mask, windowed=mask_window is not None))
         if not len(points) and self.box_yxyx is None and self.mask is None:
             raise PromptError("no prompt: give at least one point, a box or a mask")
 
@@ -127,7 +128,7 @@ def _box(value: Sequence[float] | None, name: str) -> tuple[float, float, float,
     return (y0, x0, y1, x1)
 
 
-def _mask(value: ArrayLike | None) -> NDArray[Any] | None:
+def _mask(value: ArrayLike | None, *, windowed: bool) -> NDArray[Any] | None:
     if value is None:
         return None
     try:
@@ -146,7 +147,15 @@ def _mask(value: ArrayLike | None) -> NDArray[Any] | None:
         mask = mask.astype(np.float32)
     if not np.isfinite(mask).all():
         raise PromptError("the mask prompt has logits that are not finite numbers")
-    return _readonly(mask)
+    if windowed or mask.min() < 0 or mask.max() > 1:
+        return _readonly(mask)
+    # No network answers with such logits: it is a mask that has become float on its way.
+    if not np.isin(mask, (0, 1)).all():
+        raise PromptError(
+            "the mask prompt has fractions between 0 and 1: pass a bool mask, for instance mask > 0.5, or the "
+            "logits of an earlier answer with mask_window=Candidates.window"
+        )
+    return _readonly(mask > 0)
 
 
 def _format(box: tuple[float, float, float, float]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 Extent = tuple[float, float, float, float]
 """(y0, x0, y1, x1) in pixels of the plane, half-open."""
 
-MAX_ZOOM = 4.0
+MAX_ZOOM = 2.0
 """Small planes are enlarged at most this much: beyond it there is nothing more to see."""
 OVERLAP_PX = 160
 """Neighbouring tiles share a band this wide, so that an object smaller than it lies whole in one of them."""

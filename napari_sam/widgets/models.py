@@ -52,7 +52,8 @@ class ModelsWidget(QWidget):
         self._worker: InferenceWorker | None = None
         self._job: Job | None = None
         # What has come of a download under way is kept and continued next time.
-        self.destroyed.connect(self._cancelled.set)
+        cancelled = self._cancelled
+        self.destroyed.connect(lambda: cancelled.set())
         self._busy(False)
         self.fill()
 

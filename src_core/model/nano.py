@@ -24,6 +24,8 @@ from src_core.model.transformer import TwoWayTransformer
 
 TILE_PX = 512
 STRIDE_PX = 8
+LOW_RES_PX = 2
+"""Side of a low-resolution mask pixel in network pixels."""
 WIDTH = 96
 CLICK_SIGMA_PX = 5.0
 """Size of the spot that a click becomes in the dense prompt."""

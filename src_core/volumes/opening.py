@@ -55,7 +55,7 @@ def open_volume(
         The pyramid level to read, 0 for full resolution.
     contrast_limits
         (low, high) for all channels, or a mapping from channel to (low, high). Default: estimated when first
-        needed.
+        needed; (0, 255) for uint8 colour. Colour counts as one channel, 0.
 
     Raises
     ------
@@ -75,8 +75,9 @@ def open_volume(
     rgb = _is_colour(found, names, given=axes is not None)
     for lazy in found.arrays:
         check_array(lazy, where)
-    if not 0 <= level < len(found.arrays):
-        raise VolumeError(f"level={level} is out of range: {where} has levels 0 to {len(found.arrays) - 1}")
+    if not isinstance(level, SupportsIndex) or not 0 <= int(level) < len(found.arrays):
+        raise VolumeError(f"level={level!r} is out of range: {where} has levels 0 to {len(found.arrays) - 1}")
+    level = int(level)
     spatial = tuple(a for a in names if a in "zyx")
     scales = [dict(zip(names, s, strict=True)) for s in found.scales or []]
     given = _per_axis(scale, names, spatial, "scale")

@@ -58,10 +58,11 @@ class Plane:
     def rgb8(self) -> NDArray[np.uint8]:
         """Return the plane as a picture: (H, W, 3) uint8, low limit at 0 and high limit at 255.
 
-        uint8 colour passes unchanged, bool becomes 0 and 255, NaN counts as the low limit.
+        bool becomes 0 and 255, NaN counts as the low limit. uint8 colour has the limits (0, 255), and passes
+        unchanged, unless the caller of `open_volume` gave others.
         """
         pixels = self.pixels
-        if pixels.ndim == 3 and pixels.dtype == np.uint8:
+        if pixels.ndim == 3 and pixels.dtype == np.uint8 and self.contrast_limits == (0, 255):
             return pixels.copy()
         if pixels.dtype == np.bool_:
             grey = pixels.astype(np.uint8) * np.uint8(255)

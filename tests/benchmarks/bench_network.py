@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from src_core import frames, tiling
 from src_core.model.builder import build_sam
 from src_core.model.sam import Sam
-from src_core.transforms import resized_shape, upscale_logits
 from tests.benchmarks import eager_sam
 from tests.src_core.model.golden import CASES, Golden, draw
 
@@ -47,14 +47,15 @@ def load(network: str) -> Sam:
 def click_times(sam: Sam, embedding: Tensor, repeats: int, timer: Timer) -> tuple[float, float]:
     """One point, three masks at the plane's size: ours and plain."""
     size = sam.image_size
-    input_hw = resized_shape(PLANE_HW, size)
+    tile = tiling.whole(PLANE_HW, size)
     points = (torch.tensor([[[0.4 * size, 0.3 * size]]]), torch.ones(1, 1, dtype=torch.int64))
 
     def ours() -> Tensor:
-        return upscale_logits(sam.decode((embedding,), points).logits, size, input_hw, PLANE_HW) > 0
+        return frames.upscale(sam, sam.decode((embedding,), points).logits, tile) > 0
 
     def plain() -> Tensor:
-        return eager_sam.upscale(eager_sam.decode(sam, embedding, points)[0], size, input_hw, PLANE_HW) > 0
+        logits = eager_sam.decode(sam, embedding, points)[0]
+        return eager_sam.upscale(logits, size, tile.input_hw, PLANE_HW) > 0
 
     return best_ms(ours, plain, repeats, timer)
 

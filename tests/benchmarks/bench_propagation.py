@@ -36,7 +36,7 @@ SETTINGS = {
     "mask + box + point": PropagationSettings(cues=("box", "point")),
     "no stopping but emptiness": PropagationSettings((), 0.0, -1.0, 0.0, 1e9),
     **{f"presence {p}": PropagationSettings((), min_presence=p) for p in (0.3, 0.4, 0.6, 0.7)},
-    **{f"score {s}": PropagationSettings((), min_score=s) for s in (0.2, 0.5, 0.6)},
+    **{f"score {s}": PropagationSettings((), min_score=s) for s in (0.2, 0.3, 0.4, 0.45, 0.5)},
     **{f"growth {g}": PropagationSettings((), max_growth=g) for g in (1.6, 2.0)},
     **{f"overlap {o}": PropagationSettings((), min_overlap=o) for o in (0.2, 0.3)},
 }

@@ -13,6 +13,7 @@ from src_core import frames, tiling
 from src_core.model.sam import Sam
 from src_core.prompts import Prompts
 from src_core.tiling import Tile
+from tests.benchmarks import eager_sam
 from tests.src_core.networks import random_nano
 
 SHAPES = [(1, 1), (1, 20000), (3, 700), (64, 100), (128, 128), (300, 201), (512, 512), (700, 900)]
@@ -21,13 +22,14 @@ SHAPES = [(1, 1), (1, 20000), (3, 700), (64, 100), (128, 128), (300, 201), (512,
 class _Reference(Sam):
     """What `frames` asks a reference network: its input size."""
 
-    def __init__(self) -> None:
+    def __init__(self, image_size: int = 1024) -> None:
         torch.nn.Module.__init__(self)
         self.register_buffer("pixel_mean", torch.zeros(1))
+        self._image_size = image_size
 
     @property
     def image_size(self) -> int:
-        return 1024
+        return self._image_size
 
 
 def _model(native: bool) -> Sam:
@@ -212,3 +214,45 @@ def test_equal_logits_stay_equal_up_to_the_rim(shape: tuple[int, int], native: b
     for tile in _tiles(model, shape):
         logits = torch.full((1, 2, *frames.low_res_shape(model, tile)), 3.0)
         torch.testing.assert_close(frames.upscale(model, logits, tile), torch.full((1, 2, *tile.shape), 3.0))
+
+
+@pytest.mark.parametrize("shape", [(600, 800), (17, 1024), (1000, 3), (333, 512), (1, 1), (1500, 2048)])
+@pytest.mark.parametrize("size", [256, 1024])
+def test_logits_are_enlarged_as_with_the_padding(shape: tuple[int, int], size: int) -> None:
+    low = torch.randn(2, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(0))
+    tile = tiling.whole(shape, size)
+    out = frames.upscale(_Reference(size), low, tile)
+    expected = eager_sam.upscale(low, size, tile.input_hw, shape)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nanos_logits_are_enlarged_by_what_every_device_offers(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = torch.nn.functional.grid_sample
+
+    def as_on_mps(logits: torch.Tensor, grid: torch.Tensor, *, padding_mode: str, **options: Any) -> Any:
+        if padding_mode == "border" or not logits.is_contiguous():
+            raise NotImplementedError
+        return sample(logits, grid, padding_mode=padding_mode, **options)
+
+    monkeypatch.setattr(frames.F, "grid_sample", as_on_mps)
+    model = random_nano()
+    for tile in _tiles(model, shape):
+        low_res = frames.low_res_shape(model, tile)
+        generator = torch.Generator().manual_seed(0)
+        logits = torch.randn(2, 3, *low_res[::-1], generator=generator).transpose(2, 3)
+        found = frames.upscale(model, logits, tile)
+        torch.testing.assert_close(found, _bordered(sample, logits, tile), atol=1e-4, rtol=1e-4)
+
+
+def _bordered(sample: Any, logits: torch.Tensor, tile: Tile) -> Any:
+    """The same by the padding that only some devices have."""
+    places = [
+        (torch.arange(n) + 0.5) * zoom / size - 1
+        for n, zoom, size in zip(tile.shape, tile.zoom_yx, logits.shape[-2:], strict=True)
+    ]
+    grid = torch.stack(torch.meshgrid(places[1], places[0], indexing="xy"), dim=-1)
+    grid = grid.expand(len(logits), -1, -1, -1)
+    return sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)

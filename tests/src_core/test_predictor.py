@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from src_core import zoo
 from src_core.errors import PromptError, VolumeError
 from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
@@ -112,7 +113,7 @@ def test_logits_go_back_in_with_or_without_their_window(predictor: Predictor, em
 
 def test_logits_of_another_shape_need_their_window(predictor: Predictor, embedding: Embedding) -> None:
     with pytest.raises(PromptError, match="mask_window"):
-        predictor.predict(embedding, Prompts(mask=np.zeros((7, 9), np.float32)))
+        predictor.predict(embedding, Prompts(mask=np.full((7, 9), -1.0, np.float32)))
     predictor.predict(embedding, Prompts(mask=np.zeros((7, 9), np.float32), mask_window=(0, 0, 96, 128)))
 
 
@@ -126,6 +127,39 @@ def test_prompts_beside_the_plane_are_refused_before_anything_is_computed(predic
         with pytest.raises(PromptError):
             predictor.predict_many(lazy, [Prompts([(0, 0)]), prompts])
     assert not lazy._features
+
+
+def test_the_embedding_of_another_network_is_refused(predictor: Predictor, embedding: Embedding) -> None:
+    other = Predictor(random_nano(seed=3), "another")
+    with pytest.raises(PromptError, match=r"another network.*embed the plane"):
+        other.predict(embedding, Prompts([(1, 1)]))
+    assert embedding.model is predictor.model
+    bare = Embedding(embedding.picture, embedding.tiles)
+    with pytest.raises(PromptError, match="no network"):
+        predictor.predict(bare, Prompts([(1, 1)]))
+
+
+def test_the_picture_is_what_the_network_sees(predictor: Predictor, embedding: Embedding) -> None:
+    assert embedding.picture.shape == (96, 128, 3)
+    assert embedding.picture.dtype == np.uint8
+    assert np.array_equal(embedding.picture, open_volume(_image()).plane().rgb8())
+
+
+def test_a_float_mask_is_the_bool_mask_it_stands_for(predictor: Predictor) -> None:
+    image = _image((256, 256))  # the low-resolution logits have the same shape
+    embedding = predictor.embed(image)
+    mask = np.zeros(image.shape, bool)
+    mask[40:90, 60:150] = True
+    a, b = predictor.predict_many(embedding, [Prompts(mask=mask), Prompts(mask=mask.astype(np.float32))])
+    np.testing.assert_array_equal(a.logits, b.logits)
+
+
+def test_loading_hands_progress_and_cancel_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(zoo, "load", lambda *given: seen.extend(given) or random_nano())
+    progress, cancelled = (lambda done, total: None), (lambda: False)
+    assert Predictor.load("vit_t", "cpu", progress=progress, cancelled=cancelled).name == "vit_t"
+    assert seen == ["vit_t", "cpu", progress, cancelled]
 
 
 def test_a_window_of_another_plane_is_refused(predictor: Predictor) -> None:
@@ -218,6 +252,12 @@ def test_colour_is_seen_as_colour_whatever_its_dtype(predictor: Predictor) -> No
 def test_what_is_no_plane_is_refused(predictor: Predictor, shape: tuple[int, ...]) -> None:
     with pytest.raises(VolumeError):
         predictor.embed(np.zeros(shape))
+
+
+def test_what_is_no_array_is_refused(predictor: Predictor) -> None:
+    for thing in ([[1, 2], [3, 4]], 7, None):
+        with pytest.raises(VolumeError, match=f"type {type(thing).__name__}"):
+            predictor.embed(thing)  # type: ignore[arg-type]
 
 
 def test_planes_of_a_volume_in_every_direction(predictor: Predictor) -> None:

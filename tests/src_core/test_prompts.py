@@ -29,7 +29,19 @@ def test_a_box_or_a_mask_alone_is_a_prompt() -> None:
     assert len(Prompts(box_yxyx=(0, 0, 1, 1)).points_yx) == 0
 
 
-def test_float_masks_are_logits_and_stay_floats() -> None:
+def test_floats_of_zeros_and_ones_are_a_mask() -> None:
+    for floats in ([[0.0, 1.0], [1.0, 0.0]], [[1.0, 1.0]], [[0.0, -0.0]]):
+        mask = Prompts(mask=np.array(floats, np.float32)).mask
+        assert mask is not None
+        assert mask.dtype == np.bool_
+        assert np.array_equal(mask, np.array(floats) == 1)
+    logits = Prompts(mask=np.ones((2, 2)), mask_window=(0, 0, 4, 4)).mask
+    assert logits is not None
+    assert logits.dtype == np.float32
+    assert Prompts(mask=np.full((2, 2), 0.5), mask_window=(0, 0, 4, 4)).mask is not None
+
+
+def test_other_float_masks_are_logits_and_stay_floats() -> None:
     logits = np.array([[-2.5, 1.25]], np.float64)
     mask = Prompts(mask=logits, mask_window=(0, 0, 4, 8)).mask
     assert mask is not None
@@ -78,6 +90,7 @@ def test_float_masks_are_logits_and_stay_floats() -> None:
         ({"mask": np.full((2, 2), np.nan)}, "not finite"),
         ({"mask": np.full((2, 2), 1e300)}, "not finite"),
         ({"mask": np.full((2, 2), 1j)}, "complex"),
+        ({"mask": np.array([[0.0, 0.3], [1.0, 1.0]])}, "fractions"),
         ({"mask": [["a", "b"]]}, "dtype"),
         ({"mask": [[1], [1, 2]]}, "mask"),
         ({"mask": np.zeros((4, 4)), "mask_window": (0, 0, 0, 4)}, "mask_window"),
@@ -123,7 +136,9 @@ def test_a_box_must_touch_the_plane(box: tuple[float, float, float, float], fits
 def test_bool_masks_must_have_the_planes_shape_and_logits_need_not() -> None:
     with pytest.raises(PromptError, match=r"\(4, 4\).*\(10, 20\)"):
         Prompts(mask=np.ones((4, 4), bool)).check_inside((10, 20))
-    Prompts(mask=np.ones((4, 4), np.float32)).check_inside((10, 20))
+    with pytest.raises(PromptError, match=r"\(4, 4\).*\(10, 20\)"):
+        Prompts(mask=np.ones((4, 4), np.float32)).check_inside((10, 20))
+    Prompts(mask=np.full((4, 4), -3.0)).check_inside((10, 20))
 
 
 def test_nothing_can_be_changed_afterwards_from_either_side() -> None:

@@ -200,6 +200,8 @@ def test_empty_axes_are_refused(shape: tuple[int, ...]) -> None:
         ({"scale": [1, 1, "wide"]}, "number"),
         ({"scale": [1, float("nan"), 1]}, "finite"),
         ({"level": 1}, "level=1.*0 to 0"),
+        ({"level": "1"}, "level='1'.*0 to 0"),
+        ({"level": None}, "level=None"),
         ({"channel": 1}, "channel=1"),
         ({"contrast_limits": (5, 5)}, "low < high"),
         ({"contrast_limits": (0, float("inf"))}, "finite"),
@@ -325,6 +327,12 @@ def test_the_callers_contrast_is_honoured(stack: np.ndarray) -> None:
     assert source.pixels_read == 48
     volume = open_volume(np.stack([stack, stack]), contrast_limits={1: (0, 10)})
     assert volume.contrast_limits_of(1) == (0.0, 10.0) and volume.contrast_limits_of(0)[1] > 180
+
+
+def test_the_callers_contrast_counts_for_colour_too() -> None:
+    data = np.array([[[0, 10, 20], [30, 40, 200]]], np.uint8)
+    plane = open_volume(data, contrast_limits=(10, 40)).plane()
+    assert plane.rgb8().tolist() == [[[0, 0, 85], [170, 255, 255]]]
 
 
 def test_contrast_reads_a_bounded_sample_of_the_coarsest_level(tmp_path: Path) -> None:

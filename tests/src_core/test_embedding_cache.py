@@ -1,0 +1,69 @@
+"""Nothing is computed twice; what is used least is given up first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src_core.embeddings import EmbeddingCache
+from src_core.types import PlaneRef
+from src_core.volumes import open_volume
+from tests.napari_sam.fakes import Threshold
+
+
+def _cache(max_bytes: int = 10**9) -> tuple[EmbeddingCache, Threshold]:
+    predictor = Threshold()
+    volume = open_volume(np.zeros((8, 16, 16), np.uint8))
+    return EmbeddingCache(predictor, volume, max_bytes=max_bytes), predictor
+
+
+ONE = 16 * 16 * 3
+"""Bytes of one plane's picture, which is all that the fake network keeps."""
+
+
+def test_a_plane_is_embedded_once() -> None:
+    cache, predictor = _cache()
+    first = cache.get(PlaneRef("z", 3))
+    assert cache.get(PlaneRef("z", 3)) is first
+    cache.get(PlaneRef("y", 3))
+    assert predictor.embedded == [("z", 3), ("y", 3)]
+    assert PlaneRef("z", 3) in cache and PlaneRef("z", 4) not in cache
+    assert cache.ready("z") == {3} and cache.ready("x") == set()
+
+
+def test_the_least_recently_used_is_given_up_first() -> None:
+    cache, predictor = _cache(max_bytes=3 * ONE)
+    for index in (0, 1, 2, 0, 3):  # 0 is used again, so 1 is the oldest
+        cache.get(PlaneRef("z", index))
+    assert cache.ready("z") == {0, 2, 3}
+    cache.get(PlaneRef("z", 1))
+    assert predictor.embedded.count(("z", 1)) == 2 and predictor.embedded.count(("z", 0)) == 1
+
+
+def test_the_latest_always_stays() -> None:
+    cache, _ = _cache(max_bytes=1)
+    cache.get(PlaneRef("z", 0))
+    cache.get(PlaneRef("z", 1))
+    assert cache.ready("z") == {1}
+
+
+def test_the_network_is_loaded_when_the_first_plane_is_asked_for() -> None:
+    loaded: list[Threshold] = []
+
+    def load() -> Threshold:
+        loaded.append(Threshold())
+        return loaded[-1]
+
+    cache = EmbeddingCache(load, open_volume(np.zeros((2, 8, 8), np.uint8)))
+    assert not loaded
+    cache.get(PlaneRef("z", 0))
+    cache.get(PlaneRef("z", 1))
+    assert len(loaded) == 1 and cache.predictor is loaded[0]
+
+
+def test_a_failure_is_not_remembered() -> None:
+    cache, predictor = _cache()
+    with pytest.raises(ValueError):
+        cache.get(PlaneRef("z", 99))
+    assert PlaneRef("z", 99) not in cache
+    assert cache.get(PlaneRef("z", 1)) is not None and predictor.embedded == [("z", 1)]
