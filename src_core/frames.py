@@ -82,8 +82,8 @@ def points(prompts: list[Prompts], tile: Tile, model: Sam) -> tuple[Tensor, Tens
         return None
     # The middle of a pixel stays its middle where nano enlarges the plane; the reference networks were
     # trained on coordinates that are only multiplied.
-    middle = 0.5
-    coords = np.stack([_to_network(p.points_yx + middle, tile) for p in prompts]).astype(np.float32)
+    middle = 0.5 if model.native_tiles else 0.0
+    coords = np.stack([_to_network(p.points_yx + middle, tile) - middle for p in prompts]).astype(np.float32)
     labels = np.stack([p.labels for p in prompts])
     return torch.from_numpy(coords).to(model.device), torch.from_numpy(labels).to(model.device)
 

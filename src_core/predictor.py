@@ -267,7 +267,7 @@ class Predictor:
 
 def _colour8(image: Any) -> Any:
     """Return colour (H, W, 3 or 4) of any dtype as uint8, and anything else as it is."""
-    shape: tuple[int, ...] = getattr(image, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
     dtype = getattr(image, "dtype", np.dtype("O"))
     if len(shape) != 3 or shape[-1] not in (3, 4) or dtype.kind not in "uif" or dtype == np.uint8:
         return image
