@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakMethod
 
 from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
 
 from napari_sam.interaction import Interaction
 
@@ -43,57 +44,91 @@ def release_all() -> None:
 
 
 def attach(widget: QWidget, viewer: napari.Viewer, ended: Callable[[], None] | None = None) -> Interaction:
-    """Return the viewer's interaction and keep it for as long as the widget is in a window.
+    """Return the viewer's interaction and keep it for as long as the widget is in an open window.
 
     napari takes a widget whose dock is closed out of its window, and deletes it together with a window that is
-    closed; neither closes the widget itself.
+    closed; neither closes the widget itself. Qt's `destroyed` is no help: a widget that Python collects would
+    call functions that have been collected with it.
 
     Parameters
     ----------
     widget, viewer
         A widget, and the viewer it is made for.
     ended
-        A method called when the widget has been taken out of a window that stays.
+        A method called when the widget has been taken out of its window, or the window has been closed.
     """
     interaction, key, user = interaction_of(viewer), id(viewer), id(widget)
-    end = WeakMethod(ended) if ended is not None else lambda: None
-    users = _users.setdefault(key, set())
-    users.add(user)
-
-    def left(*, viewer_stays: bool) -> None:
-        if user in users:
-            users.discard(user)
-            call = end()
-            if viewer_stays and call is not None:
-                call()
-            if not users and _interactions.get(key) is interaction:
-                _end(key, viewer_stays=viewer_stays)
-
-    _Docked(widget, lambda: left(viewer_stays=True))
-    widget.destroyed.connect(lambda: left(viewer_stays=False))
+    _users.setdefault(key, set()).add(user)
+    end = weakref.WeakMethod(ended) if ended is not None else None
+    weakref.finalize(widget, _left, key, user, None, False).atexit = False
+    _Whereabouts(widget, partial(_left, key, user, end))
     return interaction
 
 
-class _Docked(QObject):
-    """Notices that a widget has been taken out of its window."""
+class _Whereabouts(QObject):
+    """Notices that a widget is taken out of its window, or that the window is closed."""
 
-    def __init__(self, widget: QWidget, taken_out: Callable[[], None]) -> None:
+    def __init__(self, widget: QWidget, left: Callable[[bool], None]) -> None:
         super().__init__(widget)
-        self._taken_out = taken_out
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._look)
+        self._left = left
+        self._window: QWidget | None = None
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            self._soon.start(0)  # a dock that moves its widget gives it a new parent at once
+        if event is None or watched is None:
+            return False
+        kind, widget = event.type(), self.parent()
+        if watched is widget and isinstance(widget, QWidget):
+            if kind in (QEvent.Type.ParentChange, QEvent.Type.Show, QEvent.Type.Polish):
+                self._follow(widget.window())
+            if kind == QEvent.Type.ParentChange:
+                # A dock that moves its widget gives it a new parent at once, so look a little later.
+                QTimer.singleShot(0, partial(_look, weakref.ref(widget), self._left, None))
+        elif kind == QEvent.Type.Close and isinstance(widget, QWidget) and isinstance(watched, QMainWindow):
+            # napari may ask first, and stay open.
+            QTimer.singleShot(0, partial(_look, weakref.ref(widget), self._left, weakref.ref(watched)))
+        elif kind == QEvent.Type.ParentChange and isinstance(widget, QWidget):
+            self._follow(widget.window())  # a dock that has been put into the main window
         return False
 
-    def _look(self) -> None:
-        widget = self.parent()
-        if isinstance(widget, QWidget) and widget.parentWidget() is None:
-            self._taken_out()
+    def _follow(self, window: QWidget | None) -> None:
+        if window is not None and window is not self._window:
+            self._window = window
+            window.installEventFilter(self)
+
+
+def _look(
+    widget_ref: weakref.ref[QWidget], left: Callable[[bool], None], closed: weakref.ref[QWidget] | None
+) -> None:
+    """Find out what has become of a widget, and of its window if that has been closed."""
+    widget = widget_ref()
+    try:
+        if widget is None:
+            left(False)
+        elif closed is None:
+            if widget.parentWidget() is None:
+                left(True)
+        elif (window := closed()) is None or not window.isVisible():
+            left(False)
+    except RuntimeError:  # Qt has deleted one of them
+        left(False)
+
+
+def _left(
+    key: int, user: int, ended: weakref.WeakMethod[Callable[[], None]] | None, viewer_stays: bool
+) -> None:
+    users = _users.get(key, set())
+    if user not in users:
+        return
+    users.discard(user)
+    call = ended() if ended is not None else None
+    if call is not None:
+        try:
+            call()
+        except RuntimeError:
+            pass  # Qt has deleted the widget already
+    if not users:
+        _end(key, viewer_stays=viewer_stays)
 
 
 def _end(key: int, *, viewer_stays: bool, wait_s: float = 2.0) -> None:

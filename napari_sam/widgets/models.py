@@ -31,6 +31,8 @@ class ModelsWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
+        self._cancelled = threading.Event()
+        # What has come of a download under way is kept and continued next time.
         self.interaction = attach(self, napari_viewer, self._cancel)
         self.main = MainThread(self)
         self.table = QTableWidget(0, len(COLUMNS))
@@ -48,12 +50,8 @@ class ModelsWidget(QWidget):
             layout.addWidget(widget)
         self.fetch.clicked.connect(self._fetch)
         self.cancel.clicked.connect(self._cancel)
-        self._cancelled = threading.Event()
         self._worker: InferenceWorker | None = None
         self._job: Job | None = None
-        # What has come of a download under way is kept and continued next time.
-        cancelled = self._cancelled
-        self.destroyed.connect(lambda: cancelled.set())
         self._busy(False)
         self.fill()
 

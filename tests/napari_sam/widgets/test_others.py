@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sam.widgets import models as models_panel
 from napari_sam.widgets.models import ModelsWidget
@@ -20,7 +20,6 @@ from napari_sam.widgets.propagate import BACKWARDS, FORWARDS, PropagateWidget
 from src_core import zoo
 from src_core.errors import CheckpointError
 from tests.napari_sam.conftest import Desk
-from tests.napari_sam.fakes import balls
 
 
 def _filled(desk: Desk, identity: int = 1) -> set[int]:
@@ -196,7 +195,9 @@ def test_delete_and_undo(desk: Desk, objects: ObjectsWidget) -> None:
     assert _cell(objects, 0, 0) == "1"
 
 
-def test_nothing_is_deleted_under_a_propagation(desk: Desk, objects: ObjectsWidget, warned: list[str]) -> None:
+def test_nothing_is_deleted_under_a_propagation(
+    desk: Desk, objects: ObjectsWidget, warned: list[str]
+) -> None:
     _two_objects(desk)
     said: list[str] = []
     desk.interaction.said.connect(said.append)
@@ -318,10 +319,12 @@ def test_taking_the_panel_away_ends_a_download(
         raise CheckpointError("cancelled")
 
     monkeypatch.setattr(models_panel.zoo, "download", download)
+    dock = QWidget()
+    qtbot.addWidget(dock)
     panel = ModelsWidget(desk.viewer)
+    panel.setParent(dock)
     panel.table.setCurrentCell(_row("vit_t"), 0)
     panel.fetch.click()
     assert began.wait(5)
-    panel.deleteLater()
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    panel.setParent(None)
     _until(cancelled_at.is_set)
