@@ -4,13 +4,19 @@ from src_core.evaluation.clicks import (
     Click,
     Evaluation2D,
     ObjectResult,
-    bounding_box,
     click_object,
     evaluate_2d,
-    interior_point,
     next_click,
 )
-from src_core.evaluation.datasets import Sample2D, Sample3D, objects_3d, subset_2d, test_files
+from src_core.evaluation.datasets import (
+    Sample2D,
+    Sample3D,
+    objects_3d,
+    read_labelled,
+    read_truth,
+    subset_2d,
+    test_files,
+)
 from src_core.evaluation.metrics import dice, iou, number_of_clicks
 from src_core.evaluation.propagation import (
     Evaluation3D,
@@ -20,7 +26,7 @@ from src_core.evaluation.propagation import (
     propagation_of,
 )
 from src_core.evaluation.segmenters import Answer, Segmenter, View
-from src_core.evaluation.tables import markdown_table, plot_clicks, rich_table
+from src_core.evaluation.tables import markdown_table, plot_clicks
 
 __all__ = [
     "Answer",
@@ -33,12 +39,10 @@ __all__ = [
     "Segmenter",
     "View",
     "VolumeResult",
-    "bounding_box",
     "click_object",
     "dice",
     "evaluate_2d",
     "evaluate_3d",
-    "interior_point",
     "iou",
     "markdown_table",
     "next_click",
@@ -47,7 +51,8 @@ __all__ = [
     "plot_clicks",
     "propagate_object",
     "propagation_of",
-    "rich_table",
+    "read_labelled",
+    "read_truth",
     "subset_2d",
     "test_files",
 ]

@@ -11,16 +11,16 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from src_core.evaluation.datasets import Sample2D
-from src_core.evaluation.metrics import Mask, iou, iou_after, number_of_clicks
+from src_core.evaluation.metrics import iou, iou_after, number_of_clicks
 from src_core.evaluation.segmenters import (
     Answer,
-    Box,
     PredictFunction,
     PredictorLike,
     Segmenter,
     View,
     as_segmenter,
 )
+from src_core.masks import Mask, bounds, innermost
 
 REPORTED_CLICKS = (1, 3, 5)
 THRESHOLDS = (0.85, 0.90)
@@ -91,19 +91,6 @@ class Evaluation2D:
         return table
 
 
-def interior_point(mask: Mask) -> tuple[int, int]:
-    """Pixel (y, x) of a non-empty mask farthest from its boundary; the image border counts as boundary."""
-    distance = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(distance.argmax(), mask.shape)
-    return int(y), int(x)
-
-
-def bounding_box(mask: Mask) -> Box:
-    """(y0, x0, y1, x1), half-open, around a non-empty (H, W) mask."""
-    y, x = np.nonzero(mask)
-    return int(y.min()), int(x.min()), int(y.max()) + 1, int(x.max()) + 1
-
-
 def next_click(truth: Mask, predicted: Mask) -> Click | None:
     """Click into the middle of the largest connected error: positive on a miss, negative on a false alarm.
 
@@ -121,7 +108,7 @@ def next_click(truth: Mask, predicted: Mask) -> Click | None:
         areas[0] = 0
         if areas.max() > largest:
             largest, best = areas.max(), (regions == areas.argmax(), positive)
-    return None if best is None else Click(*interior_point(best[0]), best[1])
+    return None if best is None else Click(*innermost(best[0]), best[1])
 
 
 def click_object(
@@ -141,7 +128,7 @@ def click_object(
     with_box
         Also ask for the mask of the bounding box, in a session of its own.
     """
-    clicks = [Click(*interior_point(truth), True)]
+    clicks = [Click(*innermost(truth), True)]
     ious: list[float] = []
     errors: list[float] = []
     seconds = 0.0
@@ -162,7 +149,7 @@ def click_object(
     box_iou = None
     if with_box:
         nothing = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
-        box_iou = iou(view.ask(*nothing, bounding_box(truth), None).mask, truth)
+        box_iou = iou(view.ask(*nothing, bounds(truth), None).mask, truth)
     return ObjectResult(tuple(ious), box_iou, _mean(errors) if errors else None, seconds / len(ious))
 
 

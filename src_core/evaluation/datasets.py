@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core.errors import VolumeError
-from src_core.evaluation.metrics import Mask
+from src_core.masks import Mask
+from src_core.volumes.ome_zarr import open_node
 
 SEED = 0
 N_IMAGES = 60
@@ -94,18 +96,14 @@ def subset_2d(
     Raises
     ------
     VolumeError
-        There are no .npz files in the folder, or one lacks `image` or `labels`.
+        There are no .npz files in the folder, or one cannot be read by `read_labelled`.
     """
     rng = np.random.default_rng(seed)
     drawn = _draw(Path(folder), n_images, rng)
     per_image = -(-n_objects // len(drawn))
     for path in drawn:
-        try:
-            with np.load(path) as file:
-                image, labels = file["image"], file["labels"]
-        except (KeyError, ValueError, OSError) as error:
-            raise VolumeError(f"{path} is not an .npz with `image` and `labels` ({error})") from error
-        areas = np.bincount(labels.ravel())
+        image, labels = read_labelled(path)
+        areas = np.bincount(labels.ravel().astype(np.int64))
         areas[0] = 0
         ids = rng.permutation(np.nonzero(areas >= min_area_px)[0])[:per_image]
         yield Sample2D(path, image, labels, tuple(sorted(int(k) for k in ids)))
@@ -136,18 +134,15 @@ def objects_3d(
     Raises
     ------
     VolumeError
-        There are no such volumes in the folder.
+        There are no such volumes in the folder, or one cannot be read by `read_truth`.
     """
-    import zarr
-
     paths = sorted(Path(folder).glob(f"{prefix}*.ome.zarr"), key=lambda path: path.name)
     if not paths:
         raise VolumeError(f"no {prefix}*.ome.zarr in {folder}")
     found: list[Sample3D] = []
     for path in paths:
-        group = zarr.open_group(path, mode="r")
-        volume = np.asarray(group["0"])
-        labels = np.asarray(group["labels/ground_truth/0"]).astype(np.int32)
+        image, truth = read_truth(path)
+        volume, labels = np.asarray(image), np.asarray(truth).astype(np.int32)
         for k, where in enumerate(ndi.find_objects(labels), start=1):
             if where is not None and where[0].stop - where[0].start >= min_slices:
                 found.append(Sample3D(path, volume, labels, k))
@@ -155,6 +150,50 @@ def objects_3d(
         drawn = np.random.default_rng(seed).permutation(len(found))[:max_objects]
         found = [found[i] for i in sorted(drawn)]
     yield from found
+
+
+def read_labelled(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Read a labelled image: an .npz with `image` (H, W[, C]) and instance `labels` (H, W).
+
+    Raises
+    ------
+    VolumeError
+        It cannot be read, lacks one of the two, or their shapes differ.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            image, labels = arrays["image"], arrays["labels"]
+    # numpy answers damaged files with whatever zip and header readers trip over; a .npy has no keys
+    except Exception as error:
+        raise VolumeError(f"{path} is not an .npz with `image` and `labels` ({error})") from error
+    whole = labels.dtype.kind in "biu" and labels.min(initial=0) >= 0
+    if labels.ndim != 2 or image.shape[:2] != labels.shape or not whole:
+        raise VolumeError(
+            f"{path}: expected `image` (H, W[, C]) and `labels` (H, W) of whole numbers from 0, got "
+            f"{image.dtype} of {image.shape} and {labels.dtype} of {labels.shape}"
+        )
+    return image, labels
+
+
+def read_truth(path: Path) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+    """Open an OME-Zarr volume with true instances, (Z, Y, X[, C]) and (Z, Y, X), without reading pixels.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be opened, has no `labels/ground_truth`, or their shapes differ.
+    """
+    if not (path / "labels" / "ground_truth").is_dir():
+        raise VolumeError(f"{path} has no labels/ground_truth to compare with")
+    image, truth = open_node(path / "0"), open_node(path / "labels" / "ground_truth" / "0")
+    if not isinstance(image, zarr.Array) or not isinstance(truth, zarr.Array):
+        raise VolumeError(f"{path}: 0 and labels/ground_truth/0 must be arrays")
+    if len(truth.shape) != 3 or image.shape[:3] != truth.shape:
+        raise VolumeError(
+            f"{path}: expected an image (Z, Y, X[, C]) and labels/ground_truth (Z, Y, X), got {image.shape} "
+            f"and {truth.shape}"
+        )
+    return image, truth
 
 
 def _draw(folder: Path, n_images: int, rng: np.random.Generator) -> list[Path]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from src_core.masks import Mask
 
 
 def iou(a: Mask, b: Mask) -> float:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.evaluation.clicks import interior_point
 from src_core.evaluation.datasets import Sample3D
-from src_core.evaluation.metrics import Mask, iou, iou_to_dice
+from src_core.evaluation.metrics import iou, iou_to_dice
 from src_core.evaluation.segmenters import PredictFunction, PredictorLike, Segmenter, as_segmenter
+from src_core.masks import Mask, innermost
 
 if TYPE_CHECKING:
     from src_core.predictor import Predictor
@@ -112,7 +112,7 @@ def propagate_object(
     z0 = middle_slice(truth) if z0 is None else z0
     start = truth[z0]
     if segmenter is not None:
-        points = np.array([interior_point(truth[z0])], np.int64)
+        points = np.array([innermost(truth[z0])], np.int64)
         start = segmenter.look(volume[z0]).ask(points, np.ones(1, np.int64), None, None).mask
     clock = time.perf_counter()
     found = np.asarray(propagate(volume, z0, start), np.bool_)

@@ -12,12 +12,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.evaluation.metrics import Mask
+from src_core.masks import Box, Mask
 from src_core.prompts import Prompts
 from src_core.types import Candidates
-
-Box = tuple[int, int, int, int]
-"""(y0, x0, y1, x1) in pixels, half-open."""
 
 PredictFunction = Callable[
     [NDArray[Any], NDArray[np.int64], NDArray[np.int64], Box | None, Mask | None], tuple[Any, float | None]

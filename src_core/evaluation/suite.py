@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from src_core.errors import VolumeError
 from src_core.evaluation.clicks import ObjectResult, evaluate_2d
-from src_core.evaluation.datasets import N_IMAGES, Sample2D, objects_3d, subset_2d
+from src_core.evaluation.datasets import N_IMAGES, Sample2D, objects_3d, read_truth, subset_2d
 from src_core.evaluation.propagation import VolumeResult, evaluate_3d
 from src_core.evaluation.segmenters import PredictorLike
 
@@ -105,10 +104,7 @@ def slices_2d(
     prefix = Path(prefix)
     with tempfile.TemporaryDirectory() as folder:
         for path in _volumes(prefix.parent, prefix.name):
-            group = zarr.open_group(path, mode="r")
-            image, labels = group["0"], group["labels/ground_truth/0"]
-            if not isinstance(image, zarr.Array) or not isinstance(labels, zarr.Array):
-                raise VolumeError(f"{path} lacks the array 0 or labels/ground_truth/0")
+            image, labels = read_truth(path)
             for z in range(FIRST_SLICE, image.shape[0], SLICE_STEP):
                 name = f"{path.name.removesuffix('.ome.zarr')}_z{z:04d}.npz"
                 np.savez(Path(folder) / name, image=np.asarray(image[z]), labels=np.asarray(labels[z]))
@@ -124,8 +120,8 @@ def _parts(data: Path, name: str) -> list[tuple[str, str]]:
             f"no set {name!r} in {data}: expected the folder {name} of .npz, or {name}*.ome.zarr"
         )
     parts = [(name, "3D"), (name, "3D from one click")]
-    lengths = [getattr(zarr.open_group(path, mode="r")["0"], "shape", (0,))[0] for path in volumes]
-    return [(name, "slices"), *parts] if max(lengths) >= MIN_SLICES_FOR_2D else parts
+    longest = max(read_truth(path)[0].shape[0] for path in volumes)
+    return [(name, "slices"), *parts] if longest >= MIN_SLICES_FOR_2D else parts
 
 
 def _volumes(data: Path, prefix: str) -> list[Path]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from src_core.evaluation.clicks import MAX_CLICKS, ObjectResult
 from src_core.evaluation.metrics import iou_after
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Summaries = Mapping[str, Mapping[str, float]]
 """Row name (a model, a data set) -> column name -> number, as from the `summary` methods."""
@@ -28,24 +24,11 @@ def markdown_table(rows: Summaries, first: str = "") -> str:
     first
         Heading of the first column.
     """
-    columns = _columns(rows)
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [[first, *columns], ["---", *("---:" for _ in columns)]]
-    lines += [[name, *_cells(row, columns)] for name, row in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def rich_table(rows: Summaries, title: str = "") -> Table:
-    """Make the same table for a terminal: `rich.print` it."""
-    from rich.table import Table
-
-    columns = _columns(rows)
-    table = Table(title=title or None)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
     for name, row in rows.items():
-        table.add_row(name, *_cells(row, columns))
-    return table
+        lines.append([name, *(_number(row[column]) if column in row else "" for column in columns)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def plot_clicks(results: Mapping[str, Sequence[ObjectResult]], path: str | Path) -> Path:
@@ -81,14 +64,6 @@ def plot_clicks(results: Mapping[str, Sequence[ObjectResult]], path: str | Path)
     path = Path(path)
     figure.savefig(path, format="png", dpi=150)
     return path
-
-
-def _columns(rows: Summaries) -> list[str]:
-    return list(dict.fromkeys(column for row in rows.values() for column in row))
-
-
-def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
-    return [_number(row[column]) if column in row else "" for column in columns]
 
 
 def _number(value: float) -> str:

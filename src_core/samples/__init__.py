@@ -74,7 +74,7 @@ def sample_clicks(name: str, n_clicks: int = 4) -> list[tuple[int, int, int]]:
     """
     from scipy import ndimage as ndi
 
-    from src_core.evaluation.clicks import interior_point
+    from src_core.masks import innermost
 
     labels = ground_truth(name)
     z = len(labels) // 2
@@ -90,7 +90,7 @@ def sample_clicks(name: str, n_clicks: int = 4) -> list[tuple[int, int, int]]:
             and extent is not None
             and extent[0].stop - extent[0].start >= _MIN_SLICES
         ):
-            clicks.append((z, *interior_point(labels[z] == k)))
+            clicks.append((z, *innermost(labels[z] == k)))
     return clicks[:n_clicks]
 
 

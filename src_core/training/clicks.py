@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-Mask = NDArray[np.bool_]
+from src_core.masks import Mask, bounds, innermost
+
 Box = tuple[float, float, float, float]
 
 
 def first_click(rng: np.random.Generator, mask: Mask) -> tuple[float, float]:
-    """Return (x, y) inside `mask`: its innermost pixel or any, half of the time each."""
+    """Return (x, y) inside `mask`: with a probability of 0.6 its innermost pixel, else any."""
     return _pick(rng, mask)
 
 
@@ -35,8 +35,8 @@ def correction(rng: np.random.Generator, truth: Mask, guess: Mask) -> tuple[floa
 
 def noisy_box(rng: np.random.Generator, mask: Mask) -> Box:
     """Return the (x0, y0, x1, y1) box around `mask`, half of the time with 10 % noise on each side."""
-    ys, xs = np.nonzero(mask)
-    box = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float64)
+    top, left, bottom, right = bounds(mask)
+    box = np.array([left, top, right, bottom], np.float64)
     if rng.random() < 0.5:
         sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
         box = box + np.clip(rng.normal(0, 0.1, 4) * sides, -10, 10)
@@ -58,8 +58,7 @@ def neighbour_mask(rng: np.random.Generator, mask: Mask) -> Mask:
 
 def _pick(rng: np.random.Generator, region: Mask) -> tuple[float, float]:
     if rng.random() < 0.6:
-        distance = ndi.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-        y, x = np.unravel_index(int(distance.argmax()), region.shape)
+        y, x = innermost(region)
     else:
         ys, xs = np.nonzero(region)
         k = int(rng.integers(len(ys)))

@@ -5,7 +5,6 @@ Everything is drawn from (seed, step), so a resumed run sees what an uninterrupt
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import resize
 
+from src_core.evaluation.datasets import read_labelled
+from src_core.files import write_atomically
 from src_core.synthetic import make_stack
 
 MIN_AREA_PX = 50
@@ -42,21 +43,18 @@ class StackSource:
         path = self.folder / f"{seed}.npz"
         if not path.exists():
             stack = make_stack(seed, STACK_SHAPE)
-            part = path.with_suffix(f".{os.getpid()}.part.npz")
-            np.savez_compressed(part, image=stack.image, labels=stack.labels)
-            part.replace(path)
-        with np.load(path) as arrays:
-            return arrays["image"], arrays["labels"].astype(np.int32)
+            write_atomically(
+                path, lambda part: np.savez_compressed(part, image=stack.image, labels=stack.labels)
+            )
+        with np.load(path) as kept:
+            return kept["image"], kept["labels"].astype(np.int32)
 
 
 class ImageSource:
-    """Labelled 2-D images: `.npz` files with `image` (H, W[, 3]) and `labels` (H, W)."""
+    """Labelled 2-D images, as `read_labelled` takes them; raises its `VolumeError`."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.pairs = []
-        for file in files:
-            with np.load(file) as arrays:
-                self.pairs.append((stretch(arrays["image"]), arrays["labels"].astype(np.int32)))
+        self.pairs = [(stretch(i), m.astype(np.int32)) for i, m in map(read_labelled, files)]
 
     def get(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Return image (H, W[, 3]) uint8 and labels."""

@@ -7,14 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_core.model.nano import STRIDE_PX, Nano
+from src_core.frames import BOOL_LOGIT
+from src_core.model.nano import LOW_RES_PX, STRIDE_PX, Nano
 from src_core.model.sam import Features
 from src_core.training import clicks
 from src_core.training.losses import mask_iou, prompt_loss
-from src_core.training.samples import LOW_RES, Sample
+from src_core.training.samples import Sample
 
-BOOL_LOGIT = 6.0
-"""What a bool mask becomes as a dense prompt: plus inside, minus outside."""
 KINDS = ("click", "box", "click+box", "mask")
 KIND_WEIGHTS = (0.5, 0.2, 0.1, 0.2)
 
@@ -32,13 +31,13 @@ class Asked:
     def add_points(self, rng: np.random.Generator, points: list[tuple[float, float, int]]) -> None:
         """Append one (x, y, label) in low-resolution pixels per object."""
         array = np.array(points, np.float32).reshape(-1, 1, 3)
-        where = array[..., :2] * LOW_RES + rng.integers(0, LOW_RES, array[..., :2].shape) + self.origin
+        where = array[..., :2] * LOW_RES_PX + rng.integers(0, LOW_RES_PX, array[..., :2].shape) + self.origin
         self.points = np.concatenate([self.points, where.astype(np.float32)], 1)
         self.labels = np.concatenate([self.labels, array[..., 2].astype(np.int64)], 1)
 
     def set_boxes(self, boxes: list[clicks.Box]) -> None:
         """Set one (x0, y0, x1, y1) in low-resolution pixels per object."""
-        self.boxes = (np.array(boxes, np.float32) * LOW_RES + np.tile(self.origin, 2)).astype(np.float32)
+        self.boxes = (np.array(boxes, np.float32) * LOW_RES_PX + np.tile(self.origin, 2)).astype(np.float32)
 
     def decode(
         self, model: Nano, features: Features, grid_offset: tuple[int, int]

@@ -16,16 +16,20 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Subset
 
 from src_core.errors import CheckpointError
+from src_core.files import write_atomically
 from src_core.model.nano import Nano, build_nano
 from src_core.training import episodes
 from src_core.training.data import ImageSource, StackSource
-from src_core.training.samples import Samples
+from src_core.training.samples import Samples, check_options
 from src_core.types import Cancelled
+
+UNDECIDING = ("out", "images", "excluded", "checkpoint_every")
+"""Settings that may differ when a run goes on; of the images their names count, wherever they are."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the weights.
+    """Everything that decides the weights, and where they go.
 
     Attributes
     ----------
@@ -41,6 +45,15 @@ class TrainConfig:
         How many synthetic stacks are drawn.
     seed
         Decides initial weights, data and prompts.
+    checkpoint_every
+        Steps between two checkpoints.
+    samples
+        Options of `Samples`, by name.
+
+    Raises
+    ------
+    SamError
+        `samples` has an unknown option, or a value that cannot be.
     """
 
     out: Path
@@ -56,15 +69,38 @@ class TrainConfig:
     checkpoint_every: int = 100
     samples: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_options(self.samples)
+
 
 def train(
     config: TrainConfig,
     progress: Callable[[int, int, float], None] | None = None,
     cancelled: Cancelled | None = None,
 ) -> Path:
-    """Train nano, or continue a run found in `config.out`; return the path of the EMA weights.
+    """Train nano, or continue a run found in `config.out`.
 
-    `progress` is called as (step, steps, loss).
+    Parameters
+    ----------
+    config
+        The run.
+    progress
+        Called as progress(step, steps, loss).
+    cancelled
+        Asked before every step; the steps done so far are saved before the run ends.
+
+    Returns
+    -------
+    Path
+        The EMA weights, of a cancelled run those of its last step; there is no such file if it was cancelled
+        before its first.
+
+    Raises
+    ------
+    CheckpointError
+        There is nothing to train on, or the state in `config.out` is damaged or of a run with other settings.
+    VolumeError
+        An image in `config.images` cannot be used.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -74,11 +110,15 @@ def train(
         _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
     )
     state_file = config.out / "state.pt"
-    first = _resume(state_file, config, model, average, optimiser)
+    files = training_files(config)
+    first = _resume(state_file, config, files, model, average, optimiser)
+
+    def save(step: int) -> None:
+        _save(state_file, config, files, step, model, average, optimiser)
 
     samples = Samples(
         StackSource(config.out / "stacks", config.n_stacks, first_seed=1_000_000 * (config.seed + 1)),
-        ImageSource(training_files(config)) if config.images else None,
+        ImageSource(files) if files else None,
         seed=config.seed,
         steps=config.steps,
         **config.samples,
@@ -93,6 +133,8 @@ def train(
     started = time.monotonic()
     for step, sample in enumerate(loader, start=first):
         if cancelled is not None and cancelled():
+            if step > first:
+                save(step)
             break
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
@@ -109,7 +151,7 @@ def train(
         if progress is not None:
             progress(step + 1, config.steps, loss.item())
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _save(state_file, config, step + 1, model, average, optimiser)
+            save(step + 1)
     return config.out / "nano.safetensors"
 
 
@@ -149,6 +191,7 @@ def _update(average: dict[str, torch.Tensor], model: Nano, decay: float) -> None
 def _save(
     path: Path,
     config: TrainConfig,
+    files: list[Path],
     step: int,
     model: Nano,
     average: dict[str, torch.Tensor],
@@ -159,31 +202,49 @@ def _save(
         "model": model.state_dict(),
         "average": average,
         "optimiser": optimiser.state_dict(),
+        "config": json.dumps(asdict(config), default=str),
+        "files": [file.name for file in files],
     }
-    part = path.with_suffix(".part")
-    torch.save({**state, "config": json.dumps(asdict(config), default=str)}, part)
-    part.replace(path)
+    write_atomically(path, lambda part: torch.save(state, part))
     half = {k: v.half().contiguous() if v.dtype.is_floating_point else v for k, v in average.items()}
-    weights = config.out / "nano.safetensors"
-    save_file(half, weights.with_suffix(".part"))
-    weights.with_suffix(".part").replace(weights)
+    write_atomically(config.out / "nano.safetensors", lambda part: save_file(half, part))
 
 
 def _resume(
     path: Path,
     config: TrainConfig,
+    files: list[Path],
     model: Nano,
     average: dict[str, torch.Tensor],
     optimiser: torch.optim.Optimizer,
 ) -> int:
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
-    if json.loads(state["config"]) != json.loads(json.dumps(asdict(config), default=str)):
+    try:
+        state = torch.load(path, weights_only=True)
+        before = json.loads(state["config"])
+        names = state.get("files", [file.name for file in files])
+    # On damaged files torch.load raises whatever its reader trips over: OSError, EOFError, KeyError, ...
+    except Exception as error:
         raise CheckpointError(
-            f"{path} belongs to a run with other settings; choose another folder or remove it"
+            f"{path} cannot be read as the state of a run ({type(error).__name__}): it is damaged. Remove it to "
+            "begin anew, or choose another folder"
+        ) from error
+    now = json.loads(json.dumps(asdict(config), default=str))
+    changed = [k for k in now if k not in UNDECIDING and now[k] != before.get(k)]
+    if names != [file.name for file in files]:
+        changed.append("images")
+    if changed:
+        raise CheckpointError(
+            f"{path} belongs to a run with other settings ({', '.join(changed)}); choose another folder or "
+            "remove it"
         )
-    model.load_state_dict(state["model"])
-    average.update(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    try:
+        model.load_state_dict(state["model"])
+        average.update(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a state of this network; remove it or choose another folder"
+        ) from error

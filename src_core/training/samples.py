@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from src_core.training.data import MIN_AREA_PX, Crop, ImageSource, StackSource, image_crop, stack_crop
+from src_core.errors import SamError
+from src_core.model.nano import LOW_RES_PX, SIZE_MULTIPLE_PX, TILE_PX
+from src_core.training.data import (
+    MIN_AREA_PX,
+    STACK_SHAPE,
+    Crop,
+    ImageSource,
+    StackSource,
+    image_crop,
+    stack_crop,
+)
 
-LOW_RES = 2
-"""Side of a low-resolution mask pixel in network pixels."""
+OPTIONS = ("side", "crops", "objects_per_crop", "frames", "objects_per_stack")
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,35 @@ class Sample:
     stack_masks: NDArray[np.bool_]
 
 
+def check_options(options: Mapping[str, int]) -> None:
+    """Raise `SamError` unless these are options of `Samples` that go together."""
+    if unknown := sorted(options.keys() - set(OPTIONS)):
+        raise SamError(f"unknown options of samples {', '.join(unknown)}; known are {', '.join(OPTIONS)}")
+    for name, value in options.items():
+        if type(value) is not int or value < 1:
+            raise SamError(f"samples: {name} must be a whole number from 1, got {value!r}")
+    if (side := options.get("side", SIZE_MULTIPLE_PX)) % SIZE_MULTIPLE_PX or side > TILE_PX:
+        raise SamError(f"samples: side must be a multiple of {SIZE_MULTIPLE_PX} up to {TILE_PX}, got {side}")
+    if options.get("frames", 1) > STACK_SHAPE[0]:
+        raise SamError(f"samples: drawn stacks have {STACK_SHAPE[0]} slices, frames asks for more")
+
+
 class Samples(Dataset[Sample]):
-    """Map from the step's number to its sample."""
+    """Map from the step's number to its sample.
+
+    Parameters
+    ----------
+    stacks, images
+        Where crops come from: every other single crop from the images, if there are any.
+    seed, steps
+        What is drawn, and for how many steps.
+    side
+        Of a crop in network pixels.
+    crops, objects_per_crop
+        Single crops in a sample, and objects on each.
+    frames, objects_per_stack
+        Slices of the one stack in a sample, and objects followed through them.
+    """
 
     def __init__(
         self,
@@ -106,5 +143,6 @@ def low_res_masks(labels: NDArray[np.int32], ids: NDArray[np.int64]) -> NDArray[
     """Return (n, S / 2, S / 2) bool masks of `ids` in a (S, S) label plane, by majority."""
     masks = labels[None] == ids[:, None, None]
     n, height, width = masks.shape
-    blocks = masks.reshape(n, height // LOW_RES, LOW_RES, width // LOW_RES, LOW_RES)
-    return np.asarray(blocks.sum((2, 4)) >= LOW_RES * LOW_RES / 2)
+    side = LOW_RES_PX
+    blocks = masks.reshape(n, height // side, side, width // side, side)
+    return np.asarray(blocks.sum((2, 4)) >= side * side / 2)

@@ -35,15 +35,6 @@ def test_metrics() -> None:
     assert iou_after([0.2, 1.0], 1) == 0.2 and iou_after([0.2, 1.0], 5) == 1.0
 
 
-def test_interior_point_counts_the_image_border_as_boundary(truth: Any) -> None:
-    y, x = ev.interior_point(truth)
-    assert y in (14, 15) and truth[y, x]
-    assert ev.interior_point(np.ones((9, 21), bool))[0] == 4
-    ring = np.ones((21, 21), bool)
-    ring[5:16, 5:16] = False
-    assert ring[ev.interior_point(ring)]
-
-
 def test_next_click_goes_into_the_largest_error(truth: Any) -> None:
     missing = truth.copy()
     missing[5:25, 30:40] = False
@@ -55,10 +46,6 @@ def test_next_click_goes_into_the_largest_error(truth: Any) -> None:
     assert click is not None and not click.positive and spilled[click.y, click.x]
     assert not truth[click.y, click.x]
     assert ev.next_click(truth, truth) is None
-
-
-def test_bounding_box_is_half_open(truth: Any) -> None:
-    assert ev.bounding_box(truth) == (5, 10, 25, 40)
 
 
 def test_an_oracle_needs_one_click(truth: Any) -> None:
@@ -193,3 +180,31 @@ def test_folders_without_data_are_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=np.zeros((4, 4)))
     with pytest.raises(VolumeError, match=r"a\.npz"):
         list(ev.subset_2d(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.ones((4, 5), int), np.ones((4, 4)), np.full((4, 4), -1), np.ones((2, 4, 4), int)],
+    ids=["another shape", "floats", "negative", "a volume"],
+)
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: Any) -> None:
+    np.savez(tmp_path / "a.npz", image=np.zeros((4, 4)), labels=labels)
+    with pytest.raises(VolumeError, match=r"a\.npz: expected"):
+        ev.read_labelled(tmp_path / "a.npz")
+
+
+def test_torn_files_and_bare_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, image=np.zeros((40, 40)), labels=np.zeros((40, 40), int))
+    whole = path.read_bytes()
+    for content in (b"", whole[:9000], b"\x93NUMPY\x01\x00"):
+        path.write_bytes(content)
+        with pytest.raises(VolumeError, match=r"a\.npz is not"):
+            ev.read_labelled(path)
+
+
+def test_labels_of_any_whole_type_are_counted(tmp_path: Path) -> None:
+    for dtype in (bool, np.uint8, np.uint64, np.int32):
+        np.savez(tmp_path / "a.npz", image=np.zeros((8, 8)), labels=np.ones((8, 8), dtype))
+        (sample,) = ev.subset_2d(tmp_path)
+        assert sample.ids == (1,)

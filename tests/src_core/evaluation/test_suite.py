@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from src_core import Candidates, Prompts, open_volume
 from src_core import evaluation as ev
@@ -64,6 +66,29 @@ def test_rows_for_images_slices_and_volumes(data: Path, monkeypatch: pytest.Monk
     assert json.loads(result.to_json())["3D"]["cells, one click"]["Dice"] == 1
     with pytest.raises(VolumeError, match="no set 'tissue'"):
         run_suite(BrightPixels(), data, ["tissue"])
+
+
+def test_volumes_without_truth_are_refused_before_anything_is_measured(data: Path) -> None:
+    class Unasked(BrightPixels):
+        def embed(self, plane: np.ndarray) -> np.ndarray:
+            raise AssertionError("nothing should be measured")
+
+    write_ome_zarr(data / "cells_b.ome.zarr", [np.zeros((3, 16, 16), np.uint8)])
+    with pytest.raises(VolumeError, match=r"cells_b\.ome\.zarr has no labels/ground_truth"):
+        run_suite(Unasked(), data, ["flat", "cells"])
+    for draw in (slices_2d(data / "cells"), ev.objects_3d(data, "cells")):
+        with pytest.raises(VolumeError, match=r"cells_b\.ome\.zarr"):
+            list(draw)
+
+
+def test_truth_of_another_shape_is_refused(data: Path) -> None:
+    truth = data / "cells_a.ome.zarr" / "labels" / "ground_truth" / "0"
+    shutil.rmtree(truth)
+    with pytest.raises(VolumeError, match="ground_truth"):
+        ev.read_truth(data / "cells_a.ome.zarr")
+    zarr.create_array(truth, shape=(52, 16, 8), dtype="u4")
+    with pytest.raises(VolumeError, match=r"\(52, 16, 16\) and \(52, 16, 8\)"):
+        ev.read_truth(data / "cells_a.ome.zarr")
 
 
 def test_an_empty_start_goes_nowhere() -> None:

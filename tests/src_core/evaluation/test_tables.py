@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from src_core import evaluation as ev
 
@@ -20,12 +18,6 @@ def test_markdown_has_every_column_and_leaves_gaps() -> None:
         "| nano | 12 | 0.712 |  |\n"
         "| vit_b | 12 |  | 123.5 |\n"
     )
-
-
-def test_rich_table_shows_the_same_numbers() -> None:
-    out = io.StringIO()
-    Console(file=out, width=120).print(ev.rich_table(ROWS, "2D"))
-    assert all(text in out.getvalue() for text in ("2D", "nano", "0.712", "123.5", "ms per click"))
 
 
 def test_plot_is_a_png(tmp_path: Path) -> None:

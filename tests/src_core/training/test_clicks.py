@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from src_core.masks import innermost
 from src_core.training import clicks
 
 MASK = np.zeros((40, 60), bool)
@@ -15,6 +16,14 @@ def test_first_clicks_are_inside_and_not_all_the_same() -> None:
     found = {clicks.first_click(np.random.default_rng(s), MASK) for s in range(40)}
     assert all(MASK[int(y), int(x)] for x, y in found)
     assert len(found) > 5
+
+
+def test_six_first_clicks_in_ten_are_the_innermost_pixel() -> None:
+    assert "0.6" in (clicks.first_click.__doc__ or "")
+    y, x = innermost(MASK)
+    rng = np.random.default_rng(0)
+    middle = sum(clicks.first_click(rng, MASK) == (x, y) for _ in range(400))
+    assert 0.53 * 400 < middle < 0.67 * 400
 
 
 def test_corrections_go_to_the_larger_error() -> None:

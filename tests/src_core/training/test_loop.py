@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from src_core import zoo
-from src_core.errors import CheckpointError
+from src_core.errors import CheckpointError, SamError, VolumeError
+from src_core.frames import BOOL_LOGIT
 from src_core.training import data, episodes
 from src_core.training.loop import TrainConfig, learning_rate, train, training_files
-from src_core.training.samples import Samples
+from src_core.training.samples import OPTIONS, Samples
 from tests.src_core.networks import random_nano
 
 # PyTorch starts its data worker by fork; Python 3.12 and later warn of it in a process with threads.
@@ -62,8 +63,60 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     # What was written is a model of the zoo; a finished run has nothing left to do.
     assert zoo.load_model(weights, "cpu").network == "nano"
     assert train(_config(out), progress=lambda *_: pytest.fail("trained on")) == weights
-    with pytest.raises(CheckpointError, match="other settings"):
+    with pytest.raises(CheckpointError, match=r"other settings \(learning_rate\)"):
         train(replace(_config(out), learning_rate=1.0))
+    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:20000])
+    with pytest.raises(CheckpointError, match=r"state\.pt.*damaged"):
+        train(_config(out))
+
+
+def test_a_cancelled_run_loses_no_step_and_may_move(tmp_path: Path) -> None:
+    for folder in ("images", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        labels = np.zeros((80, 90), np.uint8)
+        labels[10:70, 10:80] = 1
+        np.savez(tmp_path / folder / "a.npz", image=labels * 200, labels=labels)
+    config = replace(_config(tmp_path / "run"), images=tmp_path / "images", checkpoint_every=100)
+    done: list[int] = []
+    weights = train(config, lambda step, *_: done.append(step), cancelled=lambda: True)
+    assert not weights.exists()
+    train(config, lambda step, *_: done.append(step), cancelled=lambda: len(done) == 2)
+    assert weights.exists()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    moved = replace(config, out=tmp_path / "moved", images=tmp_path / "elsewhere")
+    np.savez(tmp_path / "elsewhere" / "b.npz", image=labels, labels=labels)
+    with pytest.raises(CheckpointError, match=r"\(images\)"):
+        train(moved)
+    train(replace(moved, excluded=("b.npz",)), lambda step, *_: done.append(step))
+    assert done == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        ({"colour": 3}, "unknown options of samples colour"),
+        ({"crops": 0}, "crops must be a whole number"),
+        ({"crops": "4"}, "crops must be a whole number"),
+        ({"side": 100}, "multiple of 32"),
+        ({"side": 1024}, "multiple of 32"),
+        ({"frames": 99}, "frames asks for more"),
+    ],
+)
+def test_options_of_samples_that_cannot_be(samples: dict[str, int], words: str) -> None:
+    with pytest.raises(SamError, match=words):
+        TrainConfig(Path(), samples=samples)
+
+
+def test_every_option_of_samples_is_known(tmp_path: Path) -> None:
+    stacks = data.StackSource(tmp_path, 1, 0)
+    made = Samples(stacks, None, seed=0, steps=1, **dict.fromkeys(OPTIONS, 32))
+    assert {made.side, made.crops, made.objects_per_crop, made.frames, made.objects_per_stack} == {32}
+
+
+def test_images_without_labels_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=np.zeros((40, 40), np.uint8))
+    with pytest.raises(VolumeError, match=r"a\.npz"):
+        train(replace(_config(tmp_path / "run"), images=tmp_path))
 
 
 def test_the_test_split_is_never_opened(tmp_path: Path) -> None:
@@ -106,7 +159,4 @@ def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, 
 
 
 def test_bool_masks_become_the_logits_that_the_predictor_gives() -> None:
-    from src_core.frames import BOOL_LOGIT
-
-    assert episodes.BOOL_LOGIT == BOOL_LOGIT
     assert episodes.as_logits(np.array([[[True, False]]])).tolist() == [[[[BOOL_LOGIT, -BOOL_LOGIT]]]]
