@@ -135,8 +135,8 @@ class Drawn:
 
 def style_points(layer: Points, current: int) -> None:
     """Give every point the symbol of its sign, and hide points of other objects."""
-    if not len(layer.data):
-        return
+    if not len(layer.data) or not {"label", "object"} <= set(layer.features):
+        return  # nothing to style, or a script has given the layer features of its own
     layer.symbol = [SYMBOLS.get(str(v), "disc") for v in layer.features["label"]]
     layer.refresh_colors(update_color_mapping=False)
     layer.shown = (layer.features["object"] == current).to_numpy()

@@ -71,7 +71,7 @@ class _Whereabouts(QObject):
     def __init__(self, widget: QWidget, left: Callable[[bool], None]) -> None:
         super().__init__(widget)
         self._left = left
-        self._window: QWidget | None = None
+        self._window: weakref.ref[QWidget] | None = None
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
@@ -92,8 +92,8 @@ class _Whereabouts(QObject):
         return False
 
     def _follow(self, window: QWidget | None) -> None:
-        if window is not None and window is not self._window:
-            self._window = window
+        if window is not None and (self._window is None or self._window() is not window):
+            self._window = weakref.ref(window)
             window.installEventFilter(self)
 
 
