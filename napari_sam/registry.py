@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _interactions: dict[int, Interaction] = {}
 _users: dict[int, set[int]] = {}
+_numbers = itertools.count()
 _listening: list[QApplication] = []
 
 
@@ -57,7 +59,8 @@ def attach(widget: QWidget, viewer: napari.Viewer, ended: Callable[[], None] | N
     ended
         A method called when the widget has been taken out of its window, or the window has been closed.
     """
-    interaction, key, user = interaction_of(viewer), id(viewer), id(widget)
+    # Ids of objects are given out again; what is said late about a widget that has gone must reach nobody.
+    interaction, key, user = interaction_of(viewer), id(viewer), next(_numbers)
     _users.setdefault(key, set()).add(user)
     end = weakref.WeakMethod(ended) if ended is not None else None
     weakref.finalize(widget, _left, key, user, None, False).atexit = False
