@@ -92,6 +92,10 @@ class ObjectsWidget(QWidget):
 
     def _fill(self, row: int, texts: tuple[str, str, str, str, str]) -> None:
         for column, text in enumerate(texts):
+            item = self.table.item(row, column)
+            if item is not None:
+                item.setText(text)
+                continue
             item = QTableWidgetItem(text)
             if COLUMNS[column] != "Name":
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)

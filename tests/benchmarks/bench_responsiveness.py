@@ -27,7 +27,7 @@ from qtpy.QtCore import QEventLoop, QTimer
 
 from napari_sam import running, storage
 from napari_sam.interaction import Interaction
-from napari_sam.registry import release
+from napari_sam.registry import interaction_of, release
 from napari_sam.widgets.objects import ObjectsWidget
 from napari_sam.widgets.segment import SegmentWidget
 from src_core import zoo
@@ -75,11 +75,11 @@ class Desk:
         self.viewer = napari.Viewer(title="responsiveness")
         self.image = self.viewer.add_image(data, contrast_limits=(0, 255))
         self.viewer.dims.set_current_step(0, data.shape[0] // 2)
+        interaction_of(self.viewer).ahead.predictor = predictor  # the panel begins on the image at once
         self.panel = SegmentWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.panel, name="Segment")
         self.viewer.window.add_dock_widget(ObjectsWidget(self.viewer), name="Objects")
         self.interaction: Interaction = self.panel.interaction
-        self.interaction.ahead.predictor = predictor
         self.beat = Heartbeat()
 
     def until(self, holds: Callable[[], bool], seconds: float = 600) -> None:
@@ -155,9 +155,15 @@ def idle(rows: list[Row]) -> None:
 def embed_vit_b(rows: list[Row]) -> None:
     """(a) A ViT-B embeds the slice on screen."""
     torch.manual_seed(0)
-    desk = Desk(discs(1, 512, 4)[0], Predictor(build_sam("vit_b"), "nano"))
+    desk = Desk(discs(1, 512, 4)[0], nano())
+    desk.settle()  # the window has been drawn, so that only the network is measured
+    large = Predictor(build_sam("vit_b"), "nano")
     with desk.phase(rows, "(a) ViT-B embeds a slice"):
+        desk.interaction.ahead.predictor = large
+        desk.interaction.renew_embeddings()
         desk.until(desk.interaction.worker.idle)
+    cache = desk.interaction.cache
+    assert cache is not None and cache.predictor is large and cache.ready("z") == {0}
     desk.close()
 
 
