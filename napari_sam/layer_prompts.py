@@ -88,7 +88,7 @@ def prompts_on_plane(
     where: list[NDArray[np.float64]] = []
     signs: list[NDArray[np.int64]] = []
     outlines: list[NDArray[np.float64]] = []
-    mask = np.zeros(shape, np.bool_)
+    masks: list[NDArray[np.bool_]] = []
     if points is not None:
         found, labels_of = points_prompt(image, on_screen, points, identity)
         where.append(found)
@@ -101,16 +101,17 @@ def prompts_on_plane(
         outline = ellipse_outline(vertices) if kind == "ellipse" else vertices
         outlines.append(outline)
         if kind != "rectangle":
-            mask |= polygon2mask(shape, outline)
+            masks.append(polygon2mask(shape, outline))
     if labels is not None:
-        mask |= painted_region(image, on_screen, labels, shape, identity)
-    if mask.any() and not outlines:
+        masks.append(painted_region(image, on_screen, labels, shape, identity))
+    mask = np.logical_or.reduce([m for m in masks if m.any()]) if any(m.any() for m in masks) else None
+    if mask is not None and not outlines:
         outlines.append(np.argwhere(mask))
     box = box_prompt(np.concatenate(outlines)) if outlines else None
     points_yx = np.concatenate(where) if where else np.zeros((0, 2))
-    if not len(points_yx) and box is None and not mask.any():
+    if not len(points_yx) and box is None and mask is None:
         return None
-    prompts = Prompts(points_yx, np.concatenate(signs) if signs else [], box, mask if mask.any() else None)
+    prompts = Prompts(points_yx, np.concatenate(signs) if signs else [], box, mask)
     prompts.check_inside(shape)
     return prompts
 

@@ -42,8 +42,8 @@ class Reactions:
         """Make a point negative while Shift is held; napari adds it on release, after this callback."""
         scene, prompting = self.scene, self.interaction.prompting
         if prompting is not None and viewer.layers.selection.active is scene.points:
-            shifted = any(str(m).split(".")[-1] == "Shift" for m in event.modifiers)
-            scene.set_defaults(prompting.negative != shifted)
+            # The canvas says it with keys that compare to their names.
+            scene.set_defaults(prompting.negative != ("Shift" in event.modifiers))
         yield
 
     def _on_contrast(self, event: Any = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _interactions: dict[int, Interaction] = {}
 _users: dict[int, set[int]] = {}
+_numbers = itertools.count()
 _listening: list[QApplication] = []
 
 
@@ -57,7 +59,8 @@ def attach(widget: QWidget, viewer: napari.Viewer, ended: Callable[[], None] | N
     ended
         A method called when the widget has been taken out of its window, or the window has been closed.
     """
-    interaction, key, user = interaction_of(viewer), id(viewer), id(widget)
+    # Ids of objects are given out again; what is said late about a widget that has gone must reach nobody.
+    interaction, key, user = interaction_of(viewer), id(viewer), next(_numbers)
     _users.setdefault(key, set()).add(user)
     end = weakref.WeakMethod(ended) if ended is not None else None
     weakref.finalize(widget, _left, key, user, None, False).atexit = False
@@ -71,7 +74,7 @@ class _Whereabouts(QObject):
     def __init__(self, widget: QWidget, left: Callable[[bool], None]) -> None:
         super().__init__(widget)
         self._left = left
-        self._window: QWidget | None = None
+        self._window: weakref.ref[QWidget] | None = None
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
@@ -92,8 +95,8 @@ class _Whereabouts(QObject):
         return False
 
     def _follow(self, window: QWidget | None) -> None:
-        if window is not None and window is not self._window:
-            self._window = window
+        if window is not None and (self._window is None or self._window() is not window):
+            self._window = weakref.ref(window)
             window.installEventFilter(self)
 
 

@@ -87,8 +87,11 @@ class Scene:
         """Say what object and sign the next points and shapes have."""
         identity = self.session.current
         sign = "negative" if negative else "positive"
-        self.points.feature_defaults = {"object": identity, "label": sign}
-        self.boxes.feature_defaults = {"object": identity}
+        wanted = {"object": identity, "label": sign}
+        for layer in (self.points, self.boxes):
+            known = {k: v for k, v in wanted.items() if k in layer.features}
+            # A script may have given a layer features of its own, which napari wants repeated.
+            layer.feature_defaults = {**layer.feature_defaults.iloc[0].to_dict(), **known}
 
     def show_current(self) -> None:
         """Show the points of the current object only, and paint with its id."""

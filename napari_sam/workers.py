@@ -46,10 +46,10 @@ class MainThread(QObject):
 
 
 class Throttle(QObject):
-    """Calls a function at most every so often; the last call is never lost."""
+    """Calls a function at most every so often, as long as its parent lives; the last call is never lost."""
 
-    def __init__(self, call: Callable[[], None], every_ms: int) -> None:
-        super().__init__()
+    def __init__(self, call: Callable[[], None], every_ms: int, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self._call, self._every_s, self._last = call, every_ms / 1000, 0.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)

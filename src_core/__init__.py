@@ -7,6 +7,11 @@
 >>> found = predictor.predict(embedding, src_core.Prompts(points_yx=[(120, 88)], labels=[1]))
 >>> for step in src_core.propagate(predictor, volume, {50: {1: found.masks[0]}}):
 ...     print(step.index, step.scores)
+
+The same, every plane saved at once and a killed run going on where it was:
+
+>>> clicks = {50: {1: src_core.Prompts(points_yx=[(120, 88)])}}
+>>> report = src_core.propagate_to_labels(predictor, volume, clicks, "cells.labels.ome.zarr")
 """
 
 from __future__ import annotations
@@ -20,7 +25,16 @@ if TYPE_CHECKING:
     from src_core.labels import LabelVolume
     from src_core.predictor import Embedding, Predictor
     from src_core.prompts import Prompts
-    from src_core.propagation import PropagationSettings, Step, propagate
+    from src_core.propagation import (
+        ObjectReport,
+        PropagationSettings,
+        PropagationState,
+        Report,
+        Step,
+        anchor_masks,
+        propagate,
+        propagate_to_labels,
+    )
     from src_core.types import Candidates
     from src_core.volumes import Plane, Volume, open_volume
 
@@ -30,18 +44,23 @@ __all__ = [
     "CheckpointError",
     "Embedding",
     "LabelVolume",
+    "ObjectReport",
     "Plane",
     "Predictor",
     "PromptError",
     "Prompts",
     "PropagationSettings",
+    "PropagationState",
+    "Report",
     "SamError",
     "SessionError",
     "Step",
     "Volume",
     "VolumeError",
+    "anchor_masks",
     "open_volume",
     "propagate",
+    "propagate_to_labels",
 ]
 
 _HOME = {
@@ -50,18 +69,23 @@ _HOME = {
     "CheckpointError": "errors",
     "Embedding": "predictor",
     "LabelVolume": "labels",
+    "ObjectReport": "propagation",
     "Plane": "volumes",
     "Predictor": "predictor",
     "PromptError": "errors",
     "Prompts": "prompts",
     "PropagationSettings": "propagation",
+    "PropagationState": "propagation",
+    "Report": "propagation",
     "SamError": "errors",
     "SessionError": "errors",
     "Step": "propagation",
     "Volume": "volumes",
     "VolumeError": "errors",
+    "anchor_masks": "propagation",
     "open_volume": "volumes",
     "propagate": "propagation",
+    "propagate_to_labels": "propagation",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src_core import zoo
+from src_core import LabelVolume
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,14 +39,18 @@ def test_folders_of_the_map_exist() -> None:
     assert [f for f in folders if not (ROOT / f).is_dir()] == []
 
 
-def test_the_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    if not zoo.named("nano").downloaded:
-        pytest.skip("nano's weights are not in this checkout")
+def test_the_library_example_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (example,) = _blocks("python")
     exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("24 {1: 1.0}")
     assert len(lines) > 3
+    first, last, label = (int(n) for n in lines[-1].split())
+    assert first < 24 < last and label == 1
+    assert LabelVolume.open(tmp_path / "nuclei.labels.ome.zarr", "r").object_ids() == [1]
 
 
 def test_the_commands_of_the_table_exist() -> None:

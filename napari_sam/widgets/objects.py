@@ -35,7 +35,7 @@ class ObjectsWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.interaction = attach(self, napari_viewer)
+        self.interaction = attach(self, napari_viewer, self._end)
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -61,12 +61,17 @@ class ObjectsWidget(QWidget):
         self.done.clicked.connect(self._finish)
         self.delete.clicked.connect(self._delete)
         self._shown: list[tuple[str, str, str, str, str]] | None = None
-        self._show_soon = Throttle(self.show_objects, REFRESH_MS)
+        self._show_soon = Throttle(self.show_objects, REFRESH_MS, self)
         self.interaction.changed.connect(self._changed)
         self.show_objects()
 
     def _changed(self) -> None:
         self._show_soon()
+
+    def _end(self) -> None:
+        self.interaction.changed.disconnect(self._changed)
+        self._show_soon.close()
+        self.setEnabled(False)
 
     def show_objects(self) -> None:
         """Show the objects as they are now; rows that say the same as before are left alone."""
@@ -87,6 +92,10 @@ class ObjectsWidget(QWidget):
 
     def _fill(self, row: int, texts: tuple[str, str, str, str, str]) -> None:
         for column, text in enumerate(texts):
+            item = self.table.item(row, column)
+            if item is not None:
+                item.setText(text)
+                continue
             item = QTableWidgetItem(text)
             if COLUMNS[column] != "Name":
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)

@@ -37,7 +37,7 @@ class PropagateWidget(Container):
         super().__init__(
             widgets=[self.objects, self.direction, self.span, self.run, self.stop, self.report], labels=True
         )
-        self.interaction = attach(self.native, napari_viewer)
+        self.interaction = attach(self.native, napari_viewer, self._end)
         self.native.setMinimumWidth(240)
         self.run.changed.connect(self._run)
         self.stop.changed.connect(lambda: self.interaction.stop())
@@ -45,6 +45,11 @@ class PropagateWidget(Container):
         self.interaction.progress_changed.connect(self._show)
         self._axis: tuple[str | None, int] = (None, 0)
         self._update()
+
+    def _end(self) -> None:
+        self.interaction.changed.disconnect(self._update)
+        self.interaction.progress_changed.disconnect(self._show)
+        self.enabled = False
 
     def _update(self) -> None:
         session = self.interaction.session

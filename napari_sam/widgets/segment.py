@@ -256,6 +256,11 @@ class SegmentWidget(QWidget):
         events = self.viewer.layers.events
         for signal in (events.inserted, events.removed, events.renamed):
             signal.disconnect(self._fill_images)
+        interaction = self.interaction
+        interaction.changed.disconnect(self._update)
+        interaction.ready_changed.disconnect(self._update_strip)
+        interaction.said.disconnect(self._say)
+        interaction.progress_changed.disconnect(self._show_progress)
         shortcuts.unbind(self.viewer)
         self.setEnabled(False)
 

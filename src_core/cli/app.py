@@ -25,9 +25,24 @@ class _Group(TyperGroup):
         except (SamError, OSError) as error:
             typer.echo(f"napari-sam: {_one_line(error)}", err=True)
             raise typer.Exit(BAD_INPUT) from None
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            typer.echo(
+                f"napari-sam: out of memory ({_one_line(error) or 'MemoryError'}). Close other programs, take a "
+                "smaller model, or pass --device cpu",
+                err=True,
+            )
+            raise typer.Exit(BAD_INPUT) from None
         except KeyboardInterrupt:
             typer.echo("napari-sam: interrupted; what is finished is kept", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: CUDA has a class for it, which only PyTorch knows; MPS and the CPU only words."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _one_line(error: Exception) -> str:

@@ -14,9 +14,10 @@ from src_core.cli.options import (
     load_predictor,
     progress_bar,
     write_png,
+    write_text,
 )
 from src_core.cli.propagate import describe
-from src_core.errors import SamError
+from src_core.errors import SamError, SessionError
 
 
 def demo(
@@ -42,11 +43,13 @@ def demo(
     from src_core.samples import open_sample, sample_clicks
 
     volume = open_sample(sample)
+    labels_path = out / f"{sample}.labels.ome.zarr"
+    picture_paths = [out / f"{sample}.{name}.png" for name in ("objects", "slices")]
+    _claim(out, [labels_path, *picture_paths])
     prompts: dict[int, dict[int, Prompts]] = {}
     for k, (z, y, x) in enumerate(sample_clicks(sample), start=1):
         prompts.setdefault(z, {})[k] = Prompts([(y, x)])
     predictor = load_predictor(model, device)
-    labels_path = out / f"{sample}.labels.ome.zarr"
     with progress_bar("propagating") as progress:
         report = propagate_to_labels(
             predictor, volume, prompts, labels_path, overwrite=True, progress=progress
@@ -54,18 +57,23 @@ def demo(
     extents = {k: (found.first, found.last) for k, found in report.objects.items()}
     low, high = min(first for first, _ in extents.values()), max(last for _, last in extents.values())
     planes = sorted({round(low + i * (high - low) / 8) for i in range(9)})
-    pictures = {
-        "objects": object_montage(volume, report.labels, extents),
-        "slices": montage(volume, report.labels, planes),
-    }
-    written = [labels_path]
-    for name, picture in pictures.items():
-        path = out / f"{sample}.{name}.png"
+    pictures = (object_montage(volume, report.labels, extents), montage(volume, report.labels, planes))
+    for path, picture in zip(picture_paths, pictures, strict=True):
         write_png(path, picture, overwrite=True)
-        written.append(path)
     screen = console()
-    for line in [*describe(report, "z"), *(f"wrote {path}" for path in written)]:
+    for line in [*describe(report, "z"), *(f"wrote {path}" for path in (labels_path, *picture_paths))]:
         screen.print(line)
+
+
+def _claim(out: Path, targets: list[Path]) -> None:
+    """Note that the demo makes `targets`; refuse to replace what it did not make."""
+    note = out / ".napari-sam-demo"
+    made = set(note.read_text(encoding="utf-8").splitlines()) if note.is_file() else set()
+    for path in targets:
+        if path.name not in made and path.exists():
+            raise SessionError(f"{path} exists and is not the demo's; choose another folder with --out")
+    names = sorted(made | {path.name for path in targets})
+    write_text(note, "".join(f"{name}\n" for name in names), overwrite=True)
 
 
 def _open_window() -> None:

@@ -10,14 +10,14 @@ import typer
 from src_core.cli.options import (
     DeviceOption,
     ModelOption,
+    OverwriteOption,
     can_plot,
+    check_free,
     load_predictor,
     progress_bar,
     write_aside,
     write_text,
 )
-
-DEFAULT_SETS = ["dsb2018", "isbi2012", "plant_nuclei", "ovule_cells", "stardist3d"]
 
 
 def evaluate(
@@ -32,14 +32,18 @@ def evaluate(
         int | None, typer.Option(min=1, help="Objects per set; 120 in 2D and 40 in 3D if not given.")
     ] = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Measure a model: simulated clicks in 2D, propagation through volumes in 3D."""
-    from src_core.evaluation.suite import run_suite
+    from src_core.evaluation.suite import SETS, run_suite
     from src_core.evaluation.tables import markdown_table, plot_clicks
 
     plots = can_plot()
     predictor = load_predictor(model, device)
-    names = [*(sets or ()), *(more_sets or ())] or DEFAULT_SETS
+    names = [*(sets or ()), *(more_sets or ())] or SETS
+    targets = {kind: out / f"{_stem(model)}.{kind}" for kind in ("md", "json", "png")}
+    for target in targets.values():  # measuring takes long: better to know before
+        check_free(target, overwrite=overwrite)
     with progress_bar("evaluating") as progress:
         result = run_suite(predictor, data, names, objects, progress)
     text = f"# {model}\n"
@@ -47,12 +51,22 @@ def evaluate(
         if rows:
             text += f"\n## {title}\n\n{markdown_table(rows, 'set')}"
     typer.echo(text)
-    name = Path(model).stem
-    written = {f"{name}.md": text, f"{name}.json": result.to_json()}
-    for file, content in written.items():
-        write_text(out / file, content)
-        typer.echo(f"wrote {out / file}")
+    write_text(targets["md"], text, overwrite=overwrite)
+    write_text(targets["json"], result.to_json(), overwrite=overwrite)
     drawn = {k: r for k, r in result.clicks.items() if r}
     if plots and drawn:
-        write_aside(out / f"{name}.png", lambda part: plot_clicks(drawn, part), overwrite=True)
-        typer.echo(f"wrote {out / f'{name}.png'}")
+        write_aside(targets["png"], lambda part: plot_clicks(drawn, part), overwrite=overwrite)
+    else:
+        del targets["png"]
+    for target in targets.values():
+        typer.echo(f"wrote {target}")
+
+
+def _stem(model: str) -> str:
+    """Return what a model's results are called: two files of one name have different weights."""
+    from src_core import zoo
+
+    if model in {info.name for info in zoo.models()}:
+        return model
+    path = Path(model).expanduser()
+    return f"{path.stem}-{zoo.fingerprint(path)[:8]}"

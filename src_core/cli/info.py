@@ -1,4 +1,4 @@
-"""`napari-sam info`: what an image is, read from its metadata."""
+"""`napari-sam info`: what an image is, from its metadata and, for the contrast, some of its pixels."""
 
 from __future__ import annotations
 

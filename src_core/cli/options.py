@@ -84,27 +84,29 @@ def progress_bar(what: str, *, in_bytes: bool = False) -> Iterator[Callable[...,
         yield update
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise `SessionError` if `path` exists and may not be replaced: a folder never may."""
+    from src_core.errors import SessionError
+
+    if path.exists() and (not overwrite or path.is_dir()):
+        raise SessionError(f"{path} already exists; pass --overwrite or choose another path")
+
+
 def write_aside(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> None:
-    """Write a file under another name and rename it, so that `path` never holds half a file.
+    """Write a file, and its folder if need be, so that `path` never holds half a file.
 
     Raises
     ------
     SessionError
         `path` exists and may not be replaced, or cannot be written.
     """
-    from src_core.errors import SessionError
+    from src_core.files import write_atomically
     from src_core.labels.files import disk_errors
 
-    if path.exists() and (not overwrite or path.is_dir()):
-        raise SessionError(f"{path} already exists; pass --overwrite or choose another path")
-    part = path.with_name(f".part-{path.name}")
+    check_free(path, overwrite=overwrite)
     with disk_errors(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomically(path, write)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8], *, overwrite: bool) -> None:
@@ -114,9 +116,9 @@ def write_png(path: Path, picture: NDArray[np.uint8], *, overwrite: bool) -> Non
     write_aside(path, lambda part: Image.fromarray(picture).save(part, format="png"), overwrite=overwrite)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write or replace a text file, as `write_aside` does."""
-    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=True)
+def write_text(path: Path, text: str, *, overwrite: bool) -> None:
+    """Write a text file, as `write_aside` does."""
+    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=overwrite)
 
 
 def load_predictor(name: str, device: str) -> Predictor:
@@ -127,7 +129,7 @@ def load_predictor(name: str, device: str) -> Predictor:
     known = {m.name: m for m in zoo.models()}
     if name in known and known[name].downloaded is None and not known[name].bundled:
         with progress_bar(f"downloading {name}", in_bytes=True) as progress:
-            return Predictor(zoo.load(name, device, progress), name)
+            return Predictor.load(name, device, progress)
     return Predictor.load(name, device)
 
 
@@ -137,5 +139,5 @@ def can_plot() -> bool:
 
     if find_spec("matplotlib") is not None:
         return True
-    typer.echo("no plots: they need the package matplotlib", err=True)
+    typer.echo("no plots: they need matplotlib; pip install 'napari-sam-stacks[plot]'", err=True)
     return False

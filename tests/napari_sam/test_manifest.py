@@ -79,7 +79,8 @@ def viewer(make_napari_viewer: Any) -> Iterator[Any]:
     viewer = make_napari_viewer()
     manager = PluginManager.instance()
     if MANIFEST.name not in manager:
-        manager.register(MANIFEST)
+        with manager.events.plugins_registered.blocked():  # no second entry in the menus of the whole run
+            manager.register(MANIFEST)
     yield viewer
     release(viewer)
 

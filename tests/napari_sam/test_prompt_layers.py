@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_sam.layers import plane_on_screen
+from napari_sam.layers import OnScreen, plane_on_screen
 from napari_sam.prompt_layers import Drawn, Preview, boxes_layer, points_layer, style_points
+from src_core.types import PlaneRef
 
 
 def _viewer(**arguments: object) -> tuple[ViewerModel, Image]:
@@ -22,17 +26,48 @@ def test_layers_lie_where_the_image_lies() -> None:
         assert np.allclose(layer.translate, image.translate) and layer.ndim == 3
 
 
-def test_a_preview_is_one_slice_thick_and_moves() -> None:
-    viewer, image = _viewer(scale=(3, 0.5, 0.5))
+def _shown_at(preview: Preview, image: Image) -> np.ndarray:
+    """Return the pixels of the image, (N, 3), that the preview covers."""
+    pixels = np.argwhere(preview.layer.data)
+    return np.array([np.asarray(image.world_to_data(preview.layer.data_to_world(p))) for p in pixels]).round(
+        6
+    )
+
+
+@pytest.mark.parametrize(
+    "placed",
+    [
+        {},
+        {"scale": (3, 0.5, 0.5), "translate": (1, 2, 3)},
+        {"scale": (3, 0.5, 0.4), "rotate": (0, 0, 30)},
+        {"shear": (0, 0, 0.2), "scale": (2, 0.5, 0.5)},
+        {"affine": np.array([[1, 0, 0, 5], [0, 0, -2, 1], [0, 2, 0, 1], [0, 0, 0, 1]])},
+    ],
+    ids="plain scaled rotated sheared affine".split(),
+)
+@pytest.mark.parametrize("box", [(2, 3, 5, 9), (0, 0, 12, 14), (11, 13, 12, 14)], ids=str)
+def test_a_preview_lies_on_its_mask(placed: dict[str, Any], box: tuple[int, ...]) -> None:
+    viewer, image = _viewer(**placed)
     preview = Preview(viewer, image)
     mask = np.zeros((12, 14), bool)
-    mask[2:5, 3:9] = True
+    mask[box[0] : box[2], box[1] : box[3]] = True
     for z in (1, 4):
-        viewer.dims.set_current_step(0, z)
-        preview.show(plane_on_screen(viewer, image), mask)
-        assert preview.layer.data.shape == (1, 12, 14) and preview.layer.data.sum() == mask.sum()
-        assert np.allclose(preview.layer.translate, (3 * z, 0, 0))
+        on_screen = OnScreen(PlaneRef("z", z), 0, (z, None, None), ("z", "y", "x"))
+        preview.show(on_screen, mask)
+        expected = np.column_stack([np.full(mask.sum(), z), np.argwhere(mask)])
+        assert np.array_equal(_shown_at(preview, image), expected)
     preview.clear()
+    assert not preview.layer.data.any()
+
+
+def test_a_preview_is_as_large_as_its_mask_whatever_the_image() -> None:
+    viewer, image = _viewer()
+    preview = Preview(viewer, image)
+    mask = np.zeros((12, 14), bool)
+    mask[6, 7] = True
+    preview.show(plane_on_screen(viewer, image), mask)
+    assert preview.layer.data.shape == (1, 9, 9)
+    preview.show(plane_on_screen(viewer, image), np.zeros((12, 14), bool))
     assert not preview.layer.data.any()
 
 
@@ -44,8 +79,7 @@ def test_a_preview_along_another_axis_has_the_masks_orientation() -> None:
     mask = np.zeros((5, 14), bool)
     mask[1, 9] = True
     preview.show(plane_on_screen(viewer, image), mask)
-    assert preview.layer.data.shape == (5, 1, 14) and preview.layer.data[1, 0, 9]
-    assert np.allclose(preview.layer.translate, (0, 7, 0))
+    assert _shown_at(preview, image).tolist() == [[1, 7, 9]]
 
 
 def test_points_of_other_objects_are_hidden_and_signs_have_symbols() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_a_full_disk_is_one_line(run: Run, stack: Path, weights: Path, tmp_path:
     options = (stack, *MARKS, "--model", weights, "--out")
     (tmp_path / "m.png").symlink_to("/dev/full")
     refused(run("segment", *options, tmp_path / "m.png"), "already exists")
-    (tmp_path / ".part-n.png").symlink_to("/dev/full")
+    (tmp_path / f".part-{os.getpid()}-n.png").symlink_to("/dev/full")
     refused(run("segment", *options, tmp_path / "n.png"), "cannot write", "No space left")
 
 
@@ -178,7 +179,56 @@ def test_usage_errors_have_the_same_status(run: Run, stack: Path) -> None:
         assert found.exit_code == 2 and "Traceback" not in found.output
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nGPU 0 has 8 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+    ids=["CUDA", "MPS", "CPU", "Python"],
+)
+def test_too_little_memory_is_one_line(
+    run: Run, stack: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("src_core.volumes.open_volume", fail)
+    refused(run("info", stack), "out of memory", "--device cpu")
+    assert len(run("info", stack).stderr.strip().splitlines()) == 1
+
+
+def test_other_failures_of_the_program_are_not_hidden(
+    run: Run, stack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr("src_core.volumes.open_volume", fail)
+    assert isinstance(run("info", stack).exception, RuntimeError)
+
+
+def test_data_sets_without_truth(run: Run, weights: Path, stack: Path, tmp_path: Path) -> None:
+    options = ("evaluate", "--data", tmp_path, "--model", weights, "--out", tmp_path / "o", "--sets")
+    refused(run(*options, "cells"), "cells.ome.zarr", "labels/ground_truth")
+    (tmp_path / "flat").mkdir()
+    np.savez(tmp_path / "flat" / "0.npz", image=np.zeros((9, 9)))
+    refused(run(*options, "flat"), "0.npz", "labels")
+    assert not (tmp_path / "o").exists()
+
+
 def test_training_input(run: Run, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    np.savez(images / "a.npz", image=np.zeros((40, 40), np.uint8))
+    refused(run("train", "--out", tmp_path / "o", "--images", images), "a.npz", "labels")
+    (tmp_path / "samples.toml").write_text("[samples]\ncolour = 3\n")
+    refused(run("train", "--out", tmp_path / "o", "--config", tmp_path / "samples.toml"), "samples colour")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "state.pt").write_bytes(b"PK\x03\x04 half a state")
+    refused(run("train", "--out", tmp_path / "torn"), "state.pt", "damaged")
     refused(run("train", "--out", tmp_path / "o", "--images", tmp_path / "none"), "no .npz")
     refused(run("train", "--out", tmp_path / "o", "--config", tmp_path / "none.toml"), "none.toml")
     (tmp_path / "bad.toml").write_text("steps = ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -14,9 +15,10 @@ import tifffile
 from PIL import Image
 
 from src_core import __version__, samples, zoo
+from src_core.cli.options import can_plot
 from src_core.labels import LabelVolume
 from tests.src_core.cli.conftest import Run
-from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS
+from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS, save_random_nano
 from tests.src_core.image_files import write_ome_zarr
 
 
@@ -167,9 +169,16 @@ def test_the_demo_writes_labels_and_pictures(
     for _ in range(2):  # a second run replaces what the first wrote
         found = run("demo", "--headless", "--out", tmp_path / "demo", "--model", weights)
         assert found.exit_code == 0, found.output
-    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    names = {path.name for path in (tmp_path / "demo").iterdir() if path.name[0] != "."}
     assert names == {"plant_nuclei.labels.ome.zarr", "plant_nuclei.objects.png", "plant_nuclei.slices.png"}
     assert all(str(tmp_path / "demo" / name) in found.stdout for name in names)
+    own = tmp_path / "mine" / "plant_nuclei.labels.ome.zarr"
+    own.parent.mkdir()
+    (tmp_path / "demo" / own.name).rename(own)
+    before = sorted(own.rglob("*"))
+    refused = run("demo", "--headless", "--out", own.parent, "--model", weights)
+    assert refused.exit_code == 2 and "is not the demo's" in refused.stderr
+    assert sorted(own.rglob("*")) == before and list(own.parent.iterdir()) == [own]
 
 
 def test_the_demo_opens_the_plugins_window(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +196,20 @@ def test_the_demo_without_napari_says_what_to_install(run: Run, monkeypatch: pyt
     assert found.exit_code == 2 and "pip install 'napari-sam-stacks[gui]'" in found.stderr
 
 
+def test_without_matplotlib_plots_are_left_out_with_a_word_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import importlib.util
+    import tomllib
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not can_plot()
+    (extra,) = re.findall(r"pip install 'napari-sam-stacks\[(\w+)\]'", capsys.readouterr().err)
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    assert [requirement.split(">")[0] for requirement in extras[extra]] == ["matplotlib"]
+
+
 def test_evaluate_writes_table_json_and_plot(run: Run, weights: Path, tmp_path: Path) -> None:
     from src_core.volumes import open_volume
 
@@ -198,26 +221,26 @@ def test_evaluate_writes_table_json_and_plot(run: Run, weights: Path, tmp_path: 
         labels.write_plane("z", z, {1: plane})
     (data / "flat").mkdir()
     np.savez(data / "flat" / "0.npz", image=image[2], labels=truth[2].astype(np.uint8))
-    found = run(
-        "evaluate",
-        "--data",
-        data,
-        "--sets",
-        "flat",
-        "cells",
-        "--objects",
-        1,
-        "--model",
-        weights,
-        "--out",
-        out,
-    )
+    options = ("--objects", 1, "--model", weights, "--out", out)
+    found = run("evaluate", "--data", data, "--sets", "flat", "cells", *options)
     assert found.exit_code == 0, found.output
-    table = (out / "random.md").read_text()
+    (table_path,), (json_path,), (plot_path,) = (list(out.glob(f"*.{k}")) for k in ("md", "json", "png"))
+    table = table_path.read_text()
     assert "| flat |" in table and "| cells, true slice |" in table and "| cells, one click |" in table
-    assert json.loads((out / "random.json").read_text())["2D"]["flat"]["objects"] == 1
-    assert read_picture(out / "random.png").shape[1] > 300
-    missing = run("evaluate", "--data", data, "--sets", "nothing", "--model", weights, "--out", out)
+    assert json.loads(json_path.read_text())["2D"]["flat"]["objects"] == 1
+    assert read_picture(plot_path).shape[1] > 300
+    assert all(str(path) in found.stdout for path in (table_path, json_path, plot_path))
+
+    again = run("evaluate", "--data", data, "--sets", "flat", *options)
+    assert again.exit_code == 2 and "already exists" in again.stderr and table_path.read_text() == table
+    (tmp_path / "other").mkdir()
+    other = save_random_nano(tmp_path / "other" / weights.name, seed=7)
+    for model, count in ((weights, 3), (other, 6)):
+        found = run("evaluate", "--data", data, "--sets", "flat", *options, "--overwrite", "--model", model)
+        assert found.exit_code == 0, found.output
+        assert len(list(out.iterdir())) == count, "weights of the same name keep results of their own"
+    assert "cells" not in table_path.read_text()
+    missing = run("evaluate", "--data", data, "--sets", "nothing", *options, "--overwrite")
     assert missing.exit_code == 2 and "nothing" in missing.stderr
 
 
