@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["propagate", "segment"]
 
-PromptLayer = Points | Shapes | Labels
-
 
 def segment(
     image: Image,
@@ -64,12 +62,9 @@ def segment(
         The image cannot be used.
     """
     volume, predictor = volume_of(image), _predictor(model)
-    out = _empty(image, volume)
-    for plane, index, identity_here, mask in _anchors(
-        image, volume, predictor, points, shapes, labels, identity
-    ):
-        del plane
-        out[index][mask] = identity_here
+    out = _empty(volume)
+    for _, index, k, mask in _anchors(image, volume, predictor, points, shapes, labels, identity):
+        out[index][mask] = k
     return out
 
 
@@ -90,7 +85,7 @@ def propagate(
     volume, predictor = volume_of(image), _predictor(model)
     if "z" not in volume.axes:
         raise VolumeError("a single image has no slices to propagate to")
-    out = _empty(image, volume)
+    out = _empty(volume)
     anchors: dict[int, dict[int, dict[int, NDArray[np.bool_]]]] = {}
     for plane, _, k, mask in _anchors(image, volume, predictor, points, shapes, labels, identity):
         anchors.setdefault(plane.t, {}).setdefault(plane.index, {})[k] = mask
@@ -106,8 +101,7 @@ def _predictor(model: str | Path | Predictor) -> Predictor:
     return model if isinstance(model, Predictor) else Predictor.load(model)
 
 
-def _empty(image: Image, volume: Volume) -> NDArray[np.uint32]:
-    del image
+def _empty(volume: Volume) -> NDArray[np.uint32]:
     return np.zeros([volume.sizes[a] for a in volume.axes if a != "c"], np.uint32)
 
 
@@ -124,16 +118,15 @@ def _anchors(
     found = []
     axes = axes_of(image)
     sliced = [a for a in axes if a not in ("y", "x")]
+    named = _named(points, shapes)
     for position in _positions(image, axes, points, shapes, labels):
         where = dict(zip(sliced, position, strict=True))
         plane = PlaneRef("z" if "z" in where else None, where.get("z", 0), where.get("t", 0))
-        on_screen = OnScreen(
-            plane, where.get("c", 0), tuple(where.get(a) if a in where else None for a in axes), axes
-        )
+        on_screen = OnScreen(plane, where.get("c", 0), tuple(where.get(a) for a in axes), axes)
         shape = volume.plane_shape(plane.axis)
         embedding = None
-        for k in _identities(points, shapes, identity):
-            chosen = k if k in _named(points, shapes) else None
+        for k in sorted(named) or [identity]:
+            chosen = k if k in named else None
             prompts = prompts_on_plane(image, on_screen, shape, points, shapes, labels, chosen)
             if prompts is None:
                 continue
@@ -155,10 +148,6 @@ def _named(points: Points | None, shapes: Shapes | None) -> set[int]:
         if layer is not None and "object" in layer.features
         for v in layer.features["object"]
     }
-
-
-def _identities(points: Points | None, shapes: Shapes | None, identity: int) -> list[int]:
-    return sorted(_named(points, shapes)) or [identity]
 
 
 def _positions(

@@ -18,10 +18,9 @@ from psygnal import Signal
 from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, History, Patch
 from src_core.labels import LabelVolume
+from src_core.masks import Mask
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

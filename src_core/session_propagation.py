@@ -10,12 +10,15 @@ import numpy as np
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.history import Edit
+from src_core.masks import Mask
 from src_core.propagation import PropagationSettings, Step, propagate
-from src_core.session import Mask, ObjectState, Session, Settled
+from src_core.session import ObjectState, Session, Settled
 from src_core.types import PlaneRef
 
 Stretch = tuple[int, int]
 """First and last plane, both included."""
+Anchored = dict[int, dict[int, Mask]]
+"""Plane index -> object id -> mask."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +79,13 @@ def propagate_session(
     """
     count = session.volume.n_planes(axis)
     first, last = start or 0, (count if stop is None else stop) - 1
-    groups = _groups(session, identities, axis, t, (first, last))
-    # Taken now: an anchor that is added while this runs has not been used and must count as a change.
-    settled = {
-        k: Settled((first, last), _digests(session, k, axis, t, (first, last)))
-        for _, anchors in groups
-        for k in {k for masks in anchors.values() for k in masks}
-    }
+    groups, settled = _groups(session, identities, axis, t, (first, last))
     total = sum(_length(stretch, anchors) for stretch, anchors in groups)
     done = 0
     stopped: dict[int, list[str]] = {}
     yield PropagationProgress(0, total)
-    names = ", ".join(str(k) for k in sorted({k for _, a in groups for m in a.values() for k in m}))
-    involved = [session.objects[k] for k in sorted({k for _, a in groups for m in a.values() for k in m})]
-    with session.edit(f"propagate object {names}") as edit:
+    involved = [session.objects[k] for k in sorted(settled)]
+    with session.edit(f"propagate object {', '.join(str(k) for k in sorted(settled))}") as edit:
         edit.undo, edit.redo = _memory(involved), lambda: None
         for (low, high), anchors in groups:
             left = _Leftovers(session, edit, axis, t, (low, high), anchors)
@@ -114,7 +110,7 @@ def propagate_session(
                         stopped.setdefault(k, []).append(f"{axis}={step.index}: {reason}")
                 yield PropagationProgress(min(done, total), total, plane, dict(stopped))
             left.clear()
-            for k in {k for masks in anchors.values() for k in masks}:
+            for k in _ids(anchors):
                 session.objects[k].settled[axis, t] = settled[k]
         edit.redo = _memory(involved)
     session.objects_changed.emit()
@@ -134,9 +130,13 @@ def _memory(states: list[ObjectState]) -> Callable[[], None]:
 
 def _groups(
     session: Session, identities: Sequence[int], axis: str, t: int, span: Stretch
-) -> list[tuple[Stretch, dict[int, dict[int, Mask]]]]:
-    """Return stretches to compute with the anchors that bound them; objects of one stretch go together."""
-    groups: dict[Stretch, dict[int, dict[int, Mask]]] = {}
+) -> tuple[list[tuple[Stretch, Anchored]], dict[int, Settled]]:
+    """Return stretches to compute with the anchors that bound them, and what each of their objects starts from.
+
+    Objects of one stretch go together. An anchor that is added later has not been used: it is a change.
+    """
+    groups: dict[Stretch, Anchored] = {}
+    settled: dict[int, Settled] = {}
     known = False
     for k in identities:
         state = session.objects[k]
@@ -144,45 +144,43 @@ def _groups(
             continue
         anchors = {i: masks[k] for i, masks in session.anchors([k], axis, t).items()}
         known |= bool(anchors)
-        for stretch in _stretches(state, anchors, axis, t, span):
+        now = Settled(span, {i: _digest(m) for i, m in anchors.items() if span[0] <= i <= span[1]})
+        for stretch in _stretches(state.settled.get((axis, t)), now):
+            settled[k] = now
             for index, mask in anchors.items():
                 if stretch[0] <= index <= stretch[1]:
                     groups.setdefault(stretch, {}).setdefault(index, {})[k] = mask
     if not known:
         raise PromptError("nothing to propagate: accept a mask of an object that is not finished first")
-    return list(groups.items())
+    return list(groups.items()), settled
 
 
-def _stretches(
-    state: ObjectState, anchors: dict[int, Mask], axis: str, t: int, span: Stretch
-) -> list[Stretch]:
+def _stretches(before: Settled | None, now: Settled) -> list[Stretch]:
     """Return what has to be computed: everything at first, then only up to the anchors next to a change."""
-    inside = {i: _digest(m) for i, m in anchors.items() if span[0] <= i <= span[1]}
-    if not inside:
+    if not now.anchors:
         return []
-    settled = state.settled.get((axis, t))
-    if settled is None or settled.span != span:
-        return [span]
-    changed = {i for i in inside.keys() | settled.anchors.keys() if inside.get(i) != settled.anchors.get(i)}
-    kept = sorted(set(inside) - changed)
+    if before is None or before.span != now.span:
+        return [now.span]
+    either = now.anchors.keys() | before.anchors.keys()
+    changed = {i for i in either if now.anchors.get(i) != before.anchors.get(i)}
+    kept = sorted(set(now.anchors) - changed)
     stretches = set()
     for i in changed:
-        below = max((k for k in kept if k < i), default=span[0])
-        above = min((k for k in kept if k > i), default=span[1])
+        below = max((k for k in kept if k < i), default=now.span[0])
+        above = min((k for k in kept if k > i), default=now.span[1])
         stretches.add((below, above))
     return sorted(stretches)
 
 
-def _digests(session: Session, identity: int, axis: str, t: int, span: Stretch) -> dict[int, int]:
-    anchors = session.anchors([identity], axis, t)
-    return {i: _digest(m[identity]) for i, m in anchors.items() if span[0] <= i <= span[1]}
+def _ids(anchors: Anchored) -> set[int]:
+    return {k for masks in anchors.values() for k in masks}
 
 
 def _digest(mask: Mask) -> int:
     return hash(np.packbits(mask).tobytes())
 
 
-def _length(stretch: Stretch, anchors: dict[int, dict[int, Mask]]) -> int:
+def _length(stretch: Stretch, anchors: Anchored) -> int:
     """Return how many planes a run visits at most: up from the lowest anchor and down from the highest."""
     return max(1, (stretch[1] - min(anchors)) + (max(anchors) - stretch[0]))
 
@@ -197,12 +195,12 @@ class _Leftovers:
         axis: str,
         t: int,
         stretch: Stretch,
-        anchors: dict[int, dict[int, Mask]],
+        anchors: Anchored,
     ) -> None:
         self.session, self.edit = session, edit
         self.planes = {
             (k, plane)
-            for k in {k for masks in anchors.values() for k in masks}
+            for k in _ids(anchors)
             for plane in list(session.objects[k].scores)
             if plane.axis == axis and plane.t == t and stretch[0] <= plane.index <= stretch[1]
         }

@@ -97,9 +97,10 @@ class MaskDecoder(nn.Module):
         tuple of Tensor
             Low-resolution logits (B, M, 4 H, 4 W) and predicted IoU (B, M), M = 3 or 1.
         """
-        tokens, keys = self.attend(
-            image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings
-        )
+        dense = dense_prompt_embeddings
+        if dense.stride(0) == 0:  # one learned embedding for all: keep what the prompts share shared
+            dense = dense[:1]
+        tokens, keys = self.attend(image_embeddings + dense, image_pe, sparse_prompt_embeddings)
         wanted = slice(1, None) if multimask_output else slice(0, 1)
         upscaled = self.output_upscaling(keys)
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
@@ -108,13 +109,12 @@ class MaskDecoder(nn.Module):
         masks = (hyper @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
         return masks, self.iou_prediction_head(tokens[:, 0])[:, wanted]
 
-    def attend(self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the transformer: output and prompt tokens (B, 5 + N, C), image (B, C, H, W)."""
+    def attend(self, image: Tensor, image_pe: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the transformer on the image with its dense prompt, (1 or B, C, H, W).
+
+        Returns output and prompt tokens (B, 5 + N, C) and the image (B, C, H, W).
+        """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
-        if (
-            dense.stride(0) == 0
-        ):  # one learned embedding for the whole batch: keep what the prompts share shared
-            dense = dense[:1]
-        tokens, keys = self.transformer(image + dense, image_pe, tokens)
+        tokens, keys = self.transformer(image, image_pe, tokens)
         return tokens, keys.transpose(1, 2).unflatten(2, image.shape[-2:])

@@ -131,17 +131,12 @@ class NanoPromptEncoder(PromptEncoder):
         `origin_xy` is the tiles' position in the frame, in pixels. Returns tokens (B, N, C), the dense
         embedding (B, C, h / 4, w / 4), and what it is made of half-way, (B, 8, h / 2, w / 2).
         """
-        batch = next(len(p) for p in ((points or (None,))[0], boxes, masks) if p is not None)
-        sparse = []
-        if points is not None:
-            sparse.append(self._embed_points(*points, pad=boxes is None))
-        if boxes is not None:
-            sparse.append(self._embed_boxes(boxes))
-        weight = self.no_mask_embed.weight
-        tokens = torch.cat(sparse, dim=1) if sparse else weight.new_zeros(batch, 0, WIDTH)
-        fine = self.mask_downscaling[:3](self._drawn(batch, points, boxes, masks, shape, origin_xy))
+        tokens = self.tokens(points, boxes, masks)
+        fine = self.mask_downscaling[:3](self._drawn(len(tokens), points, boxes, masks, shape, origin_xy))
         dense = self.mask_downscaling[3:](fine)
-        return tokens, dense if masks is not None else dense + weight.reshape(1, -1, 1, 1), fine
+        if masks is None:
+            dense = dense + self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return tokens, dense, fine
 
     def _drawn(
         self,
@@ -224,7 +219,7 @@ class NanoMaskDecoder(MaskDecoder):
         each = len(sparse) // len(image)
         if len(image) > 1:
             image, high4 = image.repeat_interleave(each, 0), high4.repeat_interleave(each, 0)
-        tokens, keys = self.attend(self.fuse(image + dense), image_pe, sparse, torch.zeros_like(dense[:1]))
+        tokens, keys = self.attend(self.fuse(image + dense), image_pe, sparse)
         first, norm, act = (self.output_upscaling[i] for i in range(3))
         second = cast(nn.ConvTranspose2d, self.output_upscaling[3])
         bias = cast(Tensor, second.bias).reshape(-1, 1, 1)

@@ -98,17 +98,25 @@ class PromptEncoder(nn.Module):
             Sparse tokens (B, N', C), N' = 0 without points and boxes; dense embedding (B, C, H, W), expanded
             over the batch without a copy where there is no mask.
         """
+        tokens = self.tokens(points, boxes, masks)
+        if masks is not None:
+            return tokens, self.mask_downscaling(masks)
+        no_mask = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return tokens, no_mask.expand(len(tokens), -1, *self.image_embedding_size)
+
+    def tokens(
+        self, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
+    ) -> Tensor:
+        """Return the sparse tokens (B, N', C) of prompts as `forward` takes them; masks only say how many."""
         batch = next((len(p) for p in ((points or (None,))[0], boxes, masks) if p is not None), 1)
         sparse = []
         if points is not None:
             sparse.append(self._embed_points(*points, pad=boxes is None))
         if boxes is not None:
             sparse.append(self._embed_boxes(boxes))
-        weight = self.no_mask_embed.weight
-        tokens = torch.cat(sparse, dim=1) if sparse else weight.new_zeros(batch, 0, self.embed_dim)
-        if masks is not None:
-            return tokens, self.mask_downscaling(masks)
-        return tokens, weight.reshape(1, -1, 1, 1).expand(batch, -1, *self.image_embedding_size)
+        if sparse:
+            return torch.cat(sparse, dim=1)
+        return self.no_mask_embed.weight.new_zeros(batch, 0, self.embed_dim)
 
     def _encode(self, coords_xy: Tensor) -> Tensor:
         height, width = self.input_image_size

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from src_core.errors import PromptError, VolumeError
+from src_core.masks import Mask
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.propagation.settings import Mask
 from src_core.types import Candidates
 from src_core.volumes import Plane, Volume
 

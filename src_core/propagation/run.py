@@ -8,8 +8,9 @@ import numpy as np
 
 from src_core import frames
 from src_core.errors import PromptError
+from src_core.masks import Mask
 from src_core.predictor import Embedding, Predictor
-from src_core.propagation.settings import Mask, PropagationSettings, Step, confidence, exclusive, verdict
+from src_core.propagation.settings import PropagationSettings, Step, confidence, exclusive, verdict
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 from src_core.types import Candidates
 from src_core.volumes import Volume

@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from src_core.errors import PromptError
+from src_core.masks import Mask
 from src_core.types import Candidates
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from src_core.errors import SessionError
 from src_core.labels.files import disk_errors
+from src_core.masks import Mask
 from src_core.propagation.run import Anchors
-from src_core.propagation.settings import Mask
 from src_core.propagation.tracks import Crop, PackedMask, PropagationState, Track, Waiting
 
 FOLDER = ".napari-sam-run"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
 from src_core import frames
+from src_core.masks import Mask, bounds, innermost
 from src_core.prompts import Prompts
-from src_core.propagation.settings import Mask, confidence
+from src_core.propagation.settings import confidence
 from src_core.tiling import Extent
 from src_core.types import Candidates
 
@@ -29,7 +29,7 @@ class PackedMask:
     @classmethod
     def of(cls, mask: Mask) -> PackedMask:
         """Pack a (H, W) bool mask."""
-        y0, x0, y1, x1 = _bounds(mask)
+        y0, x0, y1, x1 = bounds(mask)
         return cls(np.packbits(mask[y0:y1, x0:x1]), (y0, x0, y1, x1), (mask.shape[0], mask.shape[1]))
 
     def unpack(self) -> Mask:
@@ -65,7 +65,7 @@ class Track:
     def prompts(self, cues: tuple[str, ...]) -> Prompts:
         """Return what to ask on the next plane."""
         box = self.packed.box if "box" in cues else None
-        points = [_innermost(self.packed.unpack())] if "point" in cues else None
+        points = [innermost(self.packed.unpack())] if "point" in cues else None
         if self.dense is None:
             return Prompts(points, None, box, self.packed.unpack())
         return Prompts(points, None, box, self.dense, self.window)
@@ -86,7 +86,7 @@ class Crop:
     def of(cls, candidates: Candidates) -> Crop:
         """Keep what blending needs of the best candidate."""
         logits = candidates.logits[0]
-        y0, x0, y1, x1 = _bounds(logits > FAINT_LOGIT)
+        y0, x0, y1, x1 = bounds(logits > FAINT_LOGIT)
         return cls(
             logits[y0:y1, x0:x1].astype(np.float16),
             (y0, x0),
@@ -126,14 +126,3 @@ class PropagationState:
     index: int
     tracks: dict[int, Track]
     waiting: Waiting
-
-
-def _bounds(mask: Mask) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
-
-
-def _innermost(mask: Mask) -> tuple[int, int]:
-    distance = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(distance.argmax()), mask.shape)
-    return int(y), int(x)

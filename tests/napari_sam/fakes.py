@@ -43,7 +43,7 @@ class Threshold(Predictor):
 
     def _answer(self, embedding: Embedding, prompt: Prompts, many: bool) -> Candidates:
         prompt.check_inside(embedding.shape)
-        regions, _ = ndi.label(embedding._picture[..., 0] > 100)
+        regions, _ = ndi.label(embedding.picture[..., 0] > 100)
         touched: set[int] = set()
         for (y, x), label in zip(np.rint(prompt.points_yx).astype(int), prompt.labels, strict=True):
             if label == 1:
