@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from src_core.embedding import Embedding
     from src_core.errors import CacheError, CheckpointError, PromptError, SamError, SessionError, VolumeError
     from src_core.labels import LabelVolume
-    from src_core.predictor import Embedding, Predictor
+    from src_core.predictor import Predictor
     from src_core.prompts import Prompts
     from src_core.propagation import (
         ObjectReport,
@@ -67,7 +68,7 @@ _HOME = {
     "CacheError": "errors",
     "Candidates": "types",
     "CheckpointError": "errors",
-    "Embedding": "predictor",
+    "Embedding": "embedding",
     "LabelVolume": "labels",
     "ObjectReport": "propagation",
     "Plane": "volumes",

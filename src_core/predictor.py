@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import frames, tiling
+from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import bounds
-from src_core.model.sam import Decoded, Features, Sam
+from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
 from src_core.tiling import Extent, Tile
 from src_core.types import Cancelled, Candidates, Progress
@@ -23,55 +23,6 @@ from src_core.volumes import Plane, open_volume
 
 BATCH = 32
 """Prompts decoded at once: beyond it the decoder is no faster and only needs more memory."""
-
-
-class Embedding:
-    """What the image encoder makes of a plane, tile by tile, each when it is first needed.
-
-    Attributes
-    ----------
-    shape
-        (H, W) of the plane in pixels.
-    tiles
-        The rectangles the plane is seen through; the first shows all of it.
-    model
-        The network that looks at it; None if whoever answers prompts about it needs none.
-    """
-
-    def __init__(self, picture: NDArray[np.uint8], tiles: tuple[Tile, ...], model: Sam | None = None) -> None:
-        self.shape: tuple[int, int] = (picture.shape[0], picture.shape[1])
-        self.tiles = tiles
-        self.model = model
-        self._picture = picture
-        self._features: dict[int, Features] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def picture(self) -> NDArray[np.uint8]:
-        """What the network sees of the plane, (H, W, 3)."""
-        return self._picture
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the picture and of the tiles encoded so far."""
-        with self._lock:
-            held = [f for features in self._features.values() for f in features]
-        return self._picture.nbytes + sum(f.nbytes for f in held)
-
-    def features(self, index: int) -> Features:
-        """Return the features of tile `index`, encoding it if nobody has asked before.
-
-        Raises
-        ------
-        PromptError
-            The embedding was made without a network.
-        """
-        with self._lock:
-            if index not in self._features:
-                if self.model is None:
-                    raise PromptError("this embedding has no network to look at it; use Predictor.embed")
-                self._features[index] = frames.encode(self.model, self._picture, self.tiles[index])
-            return self._features[index]
 
 
 class Predictor:
@@ -131,7 +82,7 @@ class Predictor:
             plane = open_volume(_colour8(plane)).plane()
         picture = plane.rgb8()
         shape = (picture.shape[0], picture.shape[1])
-        embedding = Embedding(picture, self._tiles(shape), self.model)
+        embedding = Embedding(picture, self.tiles(shape), self.model)
         if not lazily:
             embedding.features(0)
         return embedding
@@ -184,7 +135,7 @@ class Predictor:
         self, logits: NDArray[np.float32], window: Extent, shape: tuple[int, int]
     ) -> NDArray[np.bool_]:
         """Return the (H, W) bool mask of low-resolution logits (h, w) over a window, as `predict` does."""
-        tiles = self._tiles(shape)
+        tiles = self.tiles(shape)
         tile = next((t for t in tiles if frames.window(self.model, t) == window), None)
         if tile is None:
             raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
@@ -193,7 +144,8 @@ class Predictor:
         mask[tile.y0 : tile.y1, tile.x0 : tile.x1] = (part > self.model.mask_threshold).numpy()
         return mask
 
-    def _tiles(self, shape: tuple[int, int]) -> tuple[Tile, ...]:
+    def tiles(self, shape: tuple[int, int]) -> tuple[Tile, ...]:
+        """Return the rectangles through which the network sees a plane of `shape` (H, W)."""
         size = self.model.image_size
         return tiling.native(shape, size) if self.model.native_tiles else (tiling.whole(shape, size),)
 

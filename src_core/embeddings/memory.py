@@ -6,7 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from src_core.predictor import Embedding, Predictor
+from src_core.embedding import Embedding
+from src_core.predictor import Predictor
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -25,7 +26,8 @@ class EmbeddingCache:
     channel
         The channel to look at.
     max_bytes
-        Embeddings beyond it are forgotten, oldest use first; the latest one always stays.
+        Embeddings beyond it are forgotten, oldest use first, also when tiles are encoded later; the latest
+        one stays, with at least its latest tile.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class EmbeddingCache:
         embedding = self.predictor.embed(self.volume.plane(**where, t=plane.t, c=self.channel))
         with self._lock:
             self._kept[plane] = embedding
-            while len(self._kept) > 1 and sum(e.nbytes for e in self._kept.values()) > self.max_bytes:
-                self._kept.popitem(last=False)
+        embedding.grown = self._trim
+        self._trim()
         return embedding
 
     def __contains__(self, plane: PlaneRef) -> bool:
@@ -69,3 +71,13 @@ class EmbeddingCache:
         """Return the indices along `axis` whose embedding is there."""
         with self._lock:
             return {p.index for p in self._kept if p.axis == axis and p.t == t}
+
+    def _trim(self) -> None:
+        with self._lock:
+            while len(self._kept) > 1 and sum(e.nbytes for e in self._kept.values()) > self.max_bytes:
+                _, forgotten = self._kept.popitem(last=False)
+                forgotten.grown = None
+            kept = list(self._kept.values())
+        # Not under the lock: the window asks what is ready, and must not wait for a tile being encoded.
+        if len(kept) == 1 and kept[0].nbytes > self.max_bytes:
+            kept[0].shrink(self.max_bytes)

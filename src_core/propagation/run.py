@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from src_core import frames
+from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import Mask
-from src_core.predictor import Embedding, Predictor
+from src_core.predictor import Predictor
 from src_core.propagation.settings import PropagationSettings, Step, confidence, exclusive, verdict
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 from src_core.types import Candidates

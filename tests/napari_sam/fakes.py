@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core import frames
-from src_core.predictor import Embedding, Predictor
+from src_core.embedding import Embedding
+from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.tiling import whole
 from src_core.types import Candidates

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from src_core.embeddings import EmbeddingCache
+from src_core.predictor import Predictor
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 from tests.napari_sam.fakes import Threshold
+from tests.src_core.networks import random_nano
 
 
 def _cache(max_bytes: int = 10**9) -> tuple[EmbeddingCache, Threshold]:
@@ -67,3 +69,36 @@ def test_a_failure_is_not_remembered() -> None:
         cache.get(PlaneRef("z", 99))
     assert PlaneRef("z", 99) not in cache
     assert cache.get(PlaneRef("z", 1)) is not None and predictor.embedded == [("z", 1)]
+
+
+@pytest.fixture(scope="module")
+def tiled() -> EmbeddingCache:
+    """Planes larger than a tile, whose tiles are encoded one by one."""
+    image = np.random.default_rng(0).integers(0, 255, (3, 40, 700), np.uint8)
+    return EmbeddingCache(Predictor(random_nano()), open_volume(image))
+
+
+def test_tiles_that_are_encoded_later_count(tiled: EmbeddingCache) -> None:
+    first, second = tiled.get(PlaneRef("z", 0)), tiled.get(PlaneRef("z", 1))
+    overview = second.nbytes
+    assert len(second.tiles) > 2
+    first.features(1)
+    tiled.max_bytes = first.nbytes + second.nbytes
+    assert tiled.ready("z") == {0, 1}
+    features = second.features(1)
+    assert tiled.ready("z") == {1}
+    assert second.nbytes == overview + sum(f.nbytes for f in features)
+    first.features(2)  # nobody counts it any more
+    assert tiled.ready("z") == {1}
+
+
+def test_a_single_plane_gives_up_its_own_tiles(tiled: EmbeddingCache) -> None:
+    embedding = tiled.get(PlaneRef("z", 2))
+    tiled.max_bytes = embedding.nbytes + 1
+    for tile in range(len(embedding.tiles)):
+        kept = embedding.features(tile)
+        assert embedding.features(tile) is kept
+    assert embedding.nbytes == embedding.picture.nbytes + sum(f.nbytes for f in kept)
+    tiled.max_bytes = 10**9
+    embedding.features(0)
+    assert embedding.features(tile) is kept

@@ -1,0 +1,96 @@
+"""What the image encoder makes of one plane, kept by whoever asks about it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src_core import frames
+from src_core.errors import PromptError
+from src_core.model.sam import Features, Sam
+from src_core.tiling import Tile
+
+
+class Embedding:
+    """What the image encoder makes of a plane, tile by tile, each when it is first needed.
+
+    Parameters
+    ----------
+    picture
+        What the network sees of the plane, (H, W, 3) uint8, or a function that reads it when it is needed.
+    tiles
+        The rectangles the plane is seen through; the first shows all of it.
+    model
+        The network that looks at it; None if whoever answers prompts about it needs none.
+
+    Attributes
+    ----------
+    shape
+        (H, W) of the plane in pixels.
+    grown
+        Called after a tile has been encoded: the embedding then takes more memory.
+    """
+
+    def __init__(
+        self,
+        picture: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]],
+        tiles: tuple[Tile, ...],
+        model: Sam | None = None,
+    ) -> None:
+        self.shape: tuple[int, int] = tiles[0].shape
+        self.tiles = tiles
+        self.model = model
+        self.grown: Callable[[], None] | None = None
+        self._picture = picture
+        self._features: OrderedDict[int, Features] = OrderedDict()
+        self._lock, self._picture_lock = threading.Lock(), threading.Lock()
+        # Counted, not summed up when asked: whoever asks must not wait for a tile that is being encoded.
+        self._feature_bytes = 0
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """What the network sees of the plane, (H, W, 3)."""
+        with self._picture_lock:
+            if callable(self._picture):
+                self._picture = self._picture()
+            return self._picture
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the picture and of the tiles encoded so far."""
+        picture = self._picture
+        return self._feature_bytes + (0 if callable(picture) else picture.nbytes)
+
+    def features(self, index: int) -> Features:
+        """Return the features of tile `index`, encoding it if nobody has asked before.
+
+        Raises
+        ------
+        PromptError
+            The embedding was made without a network.
+        """
+        with self._lock:
+            if index in self._features:
+                self._features.move_to_end(index)
+                return self._features[index]
+            features = self._features[index] = self._encode(index)
+            self._feature_bytes += sum(f.nbytes for f in features)
+        if self.grown is not None:
+            self.grown()
+        return features
+
+    def shrink(self, max_bytes: int) -> None:
+        """Forget tiles, the least recently used first, until `max_bytes` are enough; the latest one stays."""
+        with self._lock:
+            while len(self._features) > 1 and self.nbytes > max_bytes:
+                _, features = self._features.popitem(last=False)
+                self._feature_bytes -= sum(f.nbytes for f in features)
+
+    def _encode(self, index: int) -> Features:
+        if self.model is None:
+            raise PromptError("this embedding has no network to look at it; use Predictor.embed")
+        return frames.encode(self.model, self.picture, self.tiles[index])
