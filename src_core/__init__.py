@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from src_core.embedding import Embedding
+    from src_core.embeddings import EmbeddingStore
     from src_core.errors import CacheError, CheckpointError, PromptError, SamError, SessionError, VolumeError
     from src_core.labels import LabelVolume
     from src_core.predictor import Predictor
@@ -44,6 +45,7 @@ __all__ = [
     "Candidates",
     "CheckpointError",
     "Embedding",
+    "EmbeddingStore",
     "LabelVolume",
     "ObjectReport",
     "Plane",
@@ -69,6 +71,7 @@ _HOME = {
     "Candidates": "types",
     "CheckpointError": "errors",
     "Embedding": "embedding",
+    "EmbeddingStore": "embeddings",
     "LabelVolume": "labels",
     "ObjectReport": "propagation",
     "Plane": "volumes",

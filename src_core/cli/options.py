@@ -33,6 +33,13 @@ BoxOption = Annotated[
 AxisOption = Annotated[str, typer.Option(help="The axis across the slices: z, y or x.")]
 TimeOption = Annotated[int, typer.Option("--time", min=0, help="Time point.")]
 ChannelOption = Annotated[int | None, typer.Option("--channel", min=0, help="Channel; 0 if not given.")]
+RangeOption = Annotated[
+    str | None, typer.Option("--range", metavar="START:STOP", help="Slices to fill, half-open.")
+]
+EmbeddingsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Embeddings kept on disk; IMAGE.sam.zarr/embeddings if not given."),
+]
 ModelOption = Annotated[str, typer.Option(help="A model's name (`napari-sam models`) or a weights file.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
@@ -141,3 +148,24 @@ def can_plot() -> bool:
         return True
     typer.echo("no plots: they need matplotlib; pip install 'napari-sam-stacks[plot]'", err=True)
     return False
+
+
+def plane_range(text: str | None) -> tuple[int | None, int | None]:
+    """Read START:STOP; None where the user leaves a side open.
+
+    Raises
+    ------
+    PromptError
+        It is no such range.
+    """
+    from src_core.errors import PromptError
+
+    if text is None:
+        return None, None
+    start, colon, stop = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return (int(start) if start else None), (int(stop) if stop else None)
+    except ValueError:
+        raise PromptError(f"--range takes START:STOP, for instance 20:80, got {text!r}") from None

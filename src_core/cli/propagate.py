@@ -12,22 +12,27 @@ from src_core.cli.options import (
     BoxOption,
     ChannelOption,
     DeviceOption,
+    EmbeddingsOption,
     ImageArgument,
     ModelOption,
     NegativeOption,
     OverwriteOption,
     PointOption,
+    RangeOption,
     TimeOption,
     console,
     load_predictor,
     open_image,
+    plane_range,
     progress_bar,
 )
 from src_core.cli.prompts import typed_prompts
-from src_core.errors import PromptError
 
 if TYPE_CHECKING:
+    from src_core.embeddings import EmbeddingStore
+    from src_core.predictor import Predictor
     from src_core.propagation import Report
+    from src_core.volumes import Volume
 
 
 def propagate(
@@ -43,12 +48,11 @@ def propagate(
     ] = None,
     model: ModelOption = "nano",
     axis: AxisOption = "z",
-    planes: Annotated[
-        str | None, typer.Option("--range", metavar="START:STOP", help="Slices to fill, half-open.")
-    ] = None,
+    planes: RangeOption = None,
     time: TimeOption = 0,
     channel: ChannelOption = None,
     device: DeviceOption = "auto",
+    embeddings: EmbeddingsOption = None,
     overwrite: OverwriteOption = False,
     min_presence: Annotated[
         float | None, typer.Option(help="An object ends where it is less likely to be there.")
@@ -67,6 +71,7 @@ def propagate(
     """Propagate objects through a stack, from the planes where they are prompted.
 
     Every plane is saved at once. Killed, it goes on where it was when the same command is given again.
+    Embeddings that `napari-sam embed` made are used; with --embeddings, missing ones are kept there, too.
 
     \b
     Example:
@@ -76,7 +81,7 @@ def propagate(
     del point, negative, box, object_id  # read in the order in which they were typed
     volume, sliced = open_image(image, axis)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
-    start, stop = _range(planes)
+    start, stop = plane_range(planes)
     from src_core.propagation import PropagationSettings, propagate_to_labels
 
     given = {
@@ -87,6 +92,7 @@ def propagate(
     }
     settings = PropagationSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     predictor = load_predictor(model, device)
+    store = _store(predictor, volume, embeddings, axis, time, channel) if sliced else None
     with progress_bar("propagating") as progress:
         report = propagate_to_labels(
             predictor,
@@ -99,6 +105,7 @@ def propagate(
             t=time,
             c=channel,
             settings=settings,
+            embed=None if store is None else store.along(axis, time),
             overwrite=overwrite,
             progress=progress,
         )
@@ -108,6 +115,22 @@ def propagate(
     for line in describe(report, axis):
         screen.print(line)
     screen.print(f"wrote {out}")
+    if store is not None and store.problem is not None:
+        typer.echo(f"napari-sam: {store.problem}", err=True)
+
+
+def _store(
+    predictor: Predictor, volume: Volume, folder: Path | None, axis: str, t: int, channel: int | None
+) -> EmbeddingStore | None:
+    """Open the embeddings the user names, or those beside the image if there are any."""
+    from src_core.embeddings import EmbeddingStore
+
+    if folder is not None:
+        return EmbeddingStore(predictor, volume, folder, channel=channel)
+    if volume.path is None:
+        return None
+    store = EmbeddingStore(predictor, volume, channel=channel)
+    return store if store.exists(axis, t) else None
 
 
 def describe(report: Report, axis: str) -> list[str]:
@@ -123,15 +146,3 @@ def describe(report: Report, axis: str) -> list[str]:
             parts.append(f"least sure at {axis}={worst} ({found.scores[worst]:.2f})")
         lines.append("; ".join(parts))
     return lines
-
-
-def _range(text: str | None) -> tuple[int | None, int | None]:
-    if text is None:
-        return None, None
-    start, colon, stop = text.partition(":")
-    try:
-        if not colon:
-            raise ValueError
-        return (int(start) if start else None), (int(stop) if stop else None)
-    except ValueError:
-        raise PromptError(f"--range takes START:STOP, for instance 20:80, got {text!r}") from None

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from src_core.embedding import Embedding
+from src_core.embeddings.store import EmbeddingStore
 from src_core.predictor import Predictor
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
@@ -28,6 +29,9 @@ class EmbeddingCache:
     max_bytes
         Embeddings beyond it are forgotten, oldest use first, also when tiles are encoded later; the latest
         one stays, with at least its latest tile.
+    store
+        Opens the store on disk that is asked before the network, called with the first plane; None if there
+        is none for this network.
     """
 
     def __init__(
@@ -36,9 +40,12 @@ class EmbeddingCache:
         volume: Volume,
         channel: int | None = None,
         max_bytes: int = DEFAULT_BYTES,
+        store: Callable[[Predictor], EmbeddingStore | None] | None = None,
     ) -> None:
         self._predictor = predictor
         self.volume, self.channel, self.max_bytes = volume, channel, max_bytes
+        self._open_store = store
+        self.store: EmbeddingStore | None = None
         self._kept: OrderedDict[PlaneRef, Embedding] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -55,13 +62,22 @@ class EmbeddingCache:
             if plane in self._kept:
                 self._kept.move_to_end(plane)
                 return self._kept[plane]
-        where = {} if plane.axis is None else {plane.axis: plane.index}
-        embedding = self.predictor.embed(self.volume.plane(**where, t=plane.t, c=self.channel))
+        embedding = self._embed(plane)
         with self._lock:
             self._kept[plane] = embedding
         embedding.grown = self._trim
         self._trim()
         return embedding
+
+    def _embed(self, plane: PlaneRef) -> Embedding:
+        if self._open_store is not None:
+            self.store, self._open_store = self._open_store(self.predictor), None
+        if self.store is not None:
+            embedding = self.store.get(plane)
+            embedding.features(0)
+            return embedding
+        where = {} if plane.axis is None else {plane.axis: plane.index}
+        return self.predictor.embed(self.volume.plane(**where, t=plane.t, c=self.channel))
 
     def __contains__(self, plane: PlaneRef) -> bool:
         with self._lock:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from src_core.embedding import Embedding
 from src_core.errors import PromptError, VolumeError
 from src_core.masks import Mask
 from src_core.predictor import Predictor
@@ -25,8 +26,11 @@ def anchor_masks(
     axis: str = "z",
     t: int = 0,
     c: int | None = None,
+    embed: Callable[[int], Embedding] | None = None,
 ) -> dict[int, dict[int, Mask]]:
     """Answer the prompts, each with its best candidate that is not empty: the anchors of a propagation.
+
+    `embed` is called with a plane's index instead of `Predictor.embed`.
 
     Raises
     ------
@@ -41,7 +45,8 @@ def anchor_masks(
         check_contrast(plane, volume.name)
         for prompt in asked.values():
             prompt.check_inside(plane.shape)
-        answers = predictor.predict_many(predictor.embed(plane, lazily=True), list(asked.values()))
+        embedding = predictor.embed(plane, lazily=True) if embed is None else embed(index)
+        answers = predictor.predict_many(embedding, list(asked.values()))
         for identity, found in zip(asked, answers, strict=True):
             anchors.setdefault(index, {})[identity] = best_mask(
                 found, f"the prompts of object {identity} on {axis}={index}"

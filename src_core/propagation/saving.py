@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from src_core.embedding import Embedding
 from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume, check_target, create_labels
 from src_core.labels.files import is_label_group
@@ -69,6 +70,7 @@ def propagate_to_labels(
     t: int = 0,
     c: int | None = None,
     settings: PropagationSettings | None = None,
+    embed: Callable[[int], Embedding] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -81,7 +83,7 @@ def propagate_to_labels(
 
     Parameters
     ----------
-    predictor, volume, axis, start, stop, t, c, settings
+    predictor, volume, axis, start, stop, t, c, settings, embed
         As in `propagate`.
     prompts
         Plane index -> object id -> prompts; prompts of one object on several planes make several anchors.
@@ -109,6 +111,8 @@ def propagate_to_labels(
     prompts = _plain(prompts)
     count = _checked(volume, prompts, axis, start, stop)
     request = _request(predictor, volume, prompts, axis, start, stop, t, c, settings)
+    # Embeddings from disk are rounded: a run that begins with them ends with them.
+    request["embeddings"] = "as computed" if embed is None else "stored"
     store = RunStore(out)
     resumed = _may_write(out, store, request, overwrite)
     if resumed:
@@ -116,7 +120,7 @@ def propagate_to_labels(
         saved = store.load()
     else:
         # Whatever can be wrong with the request is found before labels that are there are replaced.
-        anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c)
+        anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c, embed=embed)
         labels = create_labels(
             volume, out, overwrite=overwrite, prepare=lambda folder: RunStore.begin(folder, request, anchors)
         )
@@ -140,6 +144,7 @@ def propagate_to_labels(
         "t": t,
         "c": c,
         "settings": settings,
+        "embed": embed,
     }
     complete = False
     for step in _until(

@@ -1,0 +1,41 @@
+"""Where embeddings go if the user does not say: beside the image."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import xxhash
+
+from src_core.errors import CacheError
+from src_core.volumes import Volume
+
+
+def image_stem(name: str) -> str:
+    """Return a file's name without what says that it is an image."""
+    return re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", name) or "image"
+
+
+def embeddings_folder(volume: Volume) -> Path:
+    """Return `<image>.sam.zarr/embeddings` beside the image, or in the user's cache if that is read-only.
+
+    Raises
+    ------
+    CacheError
+        The image is no file on this computer, so that there is no place beside it.
+    """
+    if volume.path is None:
+        raise CacheError(
+            f"{volume.name} is not a file on this computer, so there is no place beside it for embeddings: "
+            "name a folder for them (--embeddings FOLDER)"
+        )
+    path = volume.path.absolute()
+    beside = path.parent / f"{image_stem(path.name)}.sam.zarr" / "embeddings"
+    home = next(p for p in beside.parents if p.exists())
+    if beside.exists() or os.access(home, os.W_OK):
+        return beside
+    import pooch
+
+    stamp = xxhash.xxh64(str(path).encode()).hexdigest()
+    return Path(pooch.os_cache("napari-sam")) / "embeddings" / f"{image_stem(path.name)}-{stamp}"
