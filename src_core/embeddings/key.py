@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from src_core import frames
+from src_core.errors import VolumeError
 from src_core.model.sam import Sam
 from src_core.tiling import Tile
 from src_core.volumes import Volume
@@ -66,16 +67,14 @@ def data_fingerprint(volume: Volume) -> str:
     """Fingerprint an image by its shape, dtype, level and at most 16 blocks spread over it.
 
     An edit that none of the blocks shows is found by the digest that is kept with every plane.
-
-    Raises
-    ------
-    VolumeError
-        A block cannot be read.
     """
     array = volume.array
     digest = xxhash.xxh128(repr((volume.axes, volume.shape, str(volume.dtype), volume.level)).encode())
     for index in itertools.islice(sample_blocks(array, volume.axes, None), 0, None, SAMPLE_EVERY):
-        digest.update(np.ascontiguousarray(read_block(array, index, volume.name)).tobytes())
+        try:
+            digest.update(np.ascontiguousarray(read_block(array, index, volume.name)).tobytes())
+        except VolumeError:  # one damaged chunk must not make the good planes useless
+            digest.update(b"damaged")
     return digest.hexdigest()
 
 

@@ -99,6 +99,8 @@ class Shelf:
             array = self._open(name) or self._create(name, [tuple(f.shape) for f in features], len(values))
             array[plane, at] = values
             return self.chunk(plane, tile).stat().st_size
+        except CacheError:
+            raise
         except OSError as error:
             raise CacheError(
                 f"embeddings cannot be stored in {self.folder}: {error.strerror or error}. What is there is "
@@ -152,8 +154,19 @@ class Shelf:
         if name not in self._arrays:
             if not (self.folder / name / "zarr.json").exists():
                 return None
-            self._arrays[name] = zarr.open_array(self.folder / name, mode="r+")
+            self._arrays[name] = self._reopened(name)
         return self._arrays[name]
+
+    def _reopened(self, name: str) -> zarr.Array[Any]:
+        try:
+            return zarr.open_array(self.folder / name, mode="r+")
+        except OSError:
+            raise
+        except Exception as error:  # zarr answers damaged metadata with whatever it trips over
+            raise CacheError(
+                f"the metadata of {self.folder / name} is damaged ({type(error).__name__}: {error}); "
+                "delete that folder"
+            ) from error
 
     def _create(self, name: str, shapes: list[tuple[int, ...]], length: int) -> zarr.Array[Any]:
         """Make the array of tiles of one size; another process may be doing the same."""
@@ -179,7 +192,7 @@ class Shelf:
                 config={"write_empty_chunks": True},
             )
         except (ContainsArrayError, FileExistsError):
-            self._arrays[name] = zarr.open_array(self.folder / name, mode="r+")
+            self._arrays[name] = self._reopened(name)
         return self._arrays[name]
 
 

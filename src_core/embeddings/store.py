@@ -115,7 +115,7 @@ class EmbeddingStore:
         CacheError
             The folder of its key holds something else.
         """
-        where = {} if plane.axis is None else {plane.axis: plane.index}
+        where = {plane.axis or "z": plane.index}
         if not 0 <= plane.index < self.volume.n_planes(plane.axis):
             self.volume.plane(**where, t=plane.t, c=self.channel)  # it says what is wrong
         tiles = self.predictor.tiles(self.volume.plane_shape(plane.axis))

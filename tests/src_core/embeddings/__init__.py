@@ -1,0 +1,1 @@
+"""Tests of embeddings kept in memory and on disk."""
