@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.layers import OnScreen
 from src_core import zoo
-from src_core.embeddings import EmbeddingCache
+from src_core.embeddings import EmbeddingCache, EmbeddingStore, pays
+from src_core.embeddings.location import embeddings_beside
 from src_core.predictor import Predictor
 from src_core.session import Session
 from src_core.types import PlaneRef
@@ -45,7 +46,14 @@ class Ahead:
         self.cache = None
         if session is not None:
             channel = on_screen.channel if on_screen is not None else None
-            self.cache = EmbeddingCache(self._load, session.volume, channel)
+            folder = embeddings_beside(session.labels.path)
+
+            def store(predictor: Predictor) -> EmbeddingStore | None:
+                if folder is None or not pays(predictor):
+                    return None
+                return EmbeddingStore(predictor, session.volume, folder, channel=channel)
+
+            self.cache = EmbeddingCache(self._load, session.volume, channel, store=store)
 
     def look(self, on_screen: OnScreen | None) -> None:
         """Embed the slice on screen, then its neighbours; what else was waiting is dropped."""

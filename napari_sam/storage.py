@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 import pooch
 
 from napari_sam.layers import array_of, axes_of
+from src_core.embeddings.location import image_stem
 from src_core.errors import SessionError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.volumes import Volume
@@ -31,10 +31,7 @@ def labels_path(image: Image, folder: Path | None = None) -> Path:
     the user's data. The layer remembers it, so that work on it can go on.
     """
     source = getattr(image.source, "path", None)
-    stem = (
-        re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", Path(source).name if source else image.name) or "image"
-    )
-    stem = re.sub(r"[^\w.-]+", "_", stem)
+    stem = image_stem(Path(source).name if source else image.name)
     if folder is not None:
         return folder / f"{stem}.sam.zarr" / "labels" / "objects"
     if REMEMBERED in image.metadata:

@@ -33,7 +33,7 @@ def embed(
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     max_size: Annotated[
-        float, typer.Option("--max-size", min=0.001, help="Limit of the folder in GB; oldest use goes first.")
+        float, typer.Option("--max-size", min=0.0, help="Limit of the folder in GB; oldest use goes first.")
     ] = 50.0,
 ) -> None:
     """Encode slices ahead and keep the embeddings beside the image.

@@ -13,8 +13,9 @@ from src_core.volumes import Volume
 
 
 def image_stem(name: str) -> str:
-    """Return a file's name without what says that it is an image."""
-    return re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", name) or "image"
+    """Return a file's name without what says that it is an image, fit to name a folder."""
+    stem = re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", name) or "image"
+    return re.sub(r"[^\w.-]+", "_", stem)
 
 
 def embeddings_folder(volume: Volume) -> Path:
@@ -39,3 +40,10 @@ def embeddings_folder(volume: Volume) -> Path:
 
     stamp = xxhash.xxh64(str(path).encode()).hexdigest()
     return Path(pooch.os_cache("napari-sam")) / "embeddings" / f"{image_stem(path.name)}-{stamp}"
+
+
+def embeddings_beside(labels: Path) -> Path | None:
+    """Return where embeddings go beside labels in `<image>.sam.zarr/labels/<name>`; None for labels elsewhere."""
+    home = labels.absolute().parent.parent
+    at_home = labels.parent.name == "labels" and home.name.endswith(".sam.zarr")
+    return home / "embeddings" if at_home else None

@@ -235,3 +235,18 @@ def test_training_input(run: Run, tmp_path: Path) -> None:
     refused(run("train", "--out", tmp_path / "o", "--config", tmp_path / "bad.toml"), "not valid TOML")
     refused(run("demo", "--headless", "--sample", "moon", "--out", tmp_path), "no sample is called 'moon'")
     refused(run("models", "--download", "moon"), "no model is called 'moon'")
+
+
+def test_embeddings_that_have_no_place(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
+    embed = ("embed", stack, "--model", weights)
+    (tmp_path / "file").write_text("x")
+    refused(run(*embed, "--embeddings", tmp_path / "file"), "is a file")
+    refused(run(*embed, "--embeddings", stack), "zarr image")
+    refused(run(*embed, "--range", "4:99"), "4:99", "0:6")
+    refused(run(*embed, "--range", "4"), "START:STOP")
+    refused(run(*embed, "--axis", "t"), "'t'")
+    refused(run(*embed, "--channel", "3"), "c=3")
+    refused(run(*embed, "--time", "3"), "t=3")
+    refused(run("embed", tmp_path / "nowhere.zarr", "--model", weights), "does not exist")
+    assert not (stack.parent / "cells.sam.zarr").exists()
+    refused(run(*embed, "--max-size", "0.0003"), "GB", "--max-size")

@@ -286,3 +286,55 @@ def test_train_makes_weights_and_resumes(run: Run, tmp_path: Path, monkeypatch: 
     assert "unknown settings speed" in run("train", "--out", out, "--config", toml).stderr
     toml.write_text("steps = 'many'\n")
     assert "steps must be a int" in run("train", "--out", out, "--config", toml).stderr
+
+
+def test_embed_fills_ahead_and_propagate_reads_it(
+    run: Run, stack: Path, weights: Path, tmp_path: Path
+) -> None:
+    home = stack.parent / "cells.sam.zarr" / "embeddings"
+    first = run("embed", stack, "--model", weights, "--range", "1:4")
+    assert first.exit_code == 0, first.output
+    assert f"3 tiles encoded, 0 were there already; kept in {home}" in first.stdout
+    assert "3 tiles encoded, 3 were there" in run("embed", stack, "--model", weights).stdout
+    chunks = {path: path.stat().st_ino for path in home.rglob("c/*/0/0")}
+    assert len(chunks) == 6
+    asked = ("propagate", stack, "--model", weights, "--point", "2,22,18", *PERMISSIVE_OPTIONS)
+    found = run(*asked, "--out", tmp_path / "a.ome.zarr")
+    assert found.exit_code == 0, found.output
+    elsewhere = tmp_path / "e"
+    assert run(*asked, "--embeddings", elsewhere, "--out", tmp_path / "b.ome.zarr").exit_code == 0
+    assert len(list(elsewhere.rglob("c/*/0/0"))) == 6
+    a, b = (np.asarray(LabelVolume.open(tmp_path / f"{n}.ome.zarr", "r").array) for n in "ab")
+    assert np.array_equal(a, b) and a.any()
+
+
+def test_propagate_leaves_no_embeddings_unasked(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
+    asked = ("--model", weights, "--point", "2,22,18", *PERMISSIVE_OPTIONS, "--out", tmp_path / "a.ome.zarr")
+    assert run("propagate", stack, *asked).exit_code == 0
+    assert not (stack.parent / "cells.sam.zarr").exists()
+
+
+def test_embed_takes_2d_images_and_other_axes(run: Run, tmp_path: Path, stack: Path, weights: Path) -> None:
+    flat = write_ome_zarr(tmp_path / "flat.ome.zarr", [np.eye(40, dtype=np.uint8) * 99], axes="yx")
+    assert "1 tiles encoded" in run("embed", flat, "--model", weights).stdout
+    assert (
+        "2 tiles encoded" in run("embed", stack, "--model", weights, "--axis", "x", "--range", "5:7").stdout
+    )
+
+
+def test_embed_that_is_interrupted_keeps_what_is_done(
+    run: Run, stack: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from src_core import frames
+
+    real, calls = frames.encode, iter(range(99))
+
+    def interrupted(*args: object) -> object:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(frames, "encode", interrupted)
+    cut = run("embed", stack, "--model", weights)
+    assert cut.exit_code == 130 and "what is finished is kept" in cut.stderr
+    assert "4 tiles encoded, 2 were there already" in run("embed", stack, "--model", weights).stdout

@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 from src_core import EmbeddingStore, Predictor, open_volume
-from src_core.embeddings.location import embeddings_folder
+from src_core.embeddings.location import embeddings_beside, embeddings_folder
 from src_core.errors import CacheError
 from src_core.types import PlaneRef
 from tests.src_core.drawn_weights import small_stack
@@ -150,6 +150,9 @@ def test_an_image_in_a_read_only_folder_has_its_place_in_the_users_cache(
     assert elsewhere != beside and elsewhere.is_relative_to(tmp_path / "cache")
     beside.mkdir(parents=True)  # of somebody who could write there: read them
     assert embeddings_folder(open_volume(image)) == beside
+    # The window keeps them in the same place, beside the labels it writes.
+    assert embeddings_beside(image.parent / "cells.sam.zarr" / "labels" / "objects") == beside
+    assert embeddings_beside(image / "labels" / "objects") is None
 
 
 @pytest.mark.parametrize(

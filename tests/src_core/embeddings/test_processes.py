@@ -29,7 +29,7 @@ from tests.src_core.networks import random_nano
 store = store_of(Path(sys.argv[1]), Predictor(random_nano()), max_bytes=int(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
-print(store.fill(), flush=True)
+print(store.fill(progress=lambda done, total: print(done, flush=True)), flush=True)
 """
 
 
@@ -69,23 +69,26 @@ def _check(image: Path, planes: set[int], every: int = 7) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_killed_at_any_moment_every_tile_is_whole_or_absent(image: Path) -> None:
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_every_tile_is_whole_or_absent(image: Path, seed: int) -> None:
     store = store_of(image, Predictor(random_nano()))
-    rng = np.random.default_rng(5)
-    counts: list[int] = []
-    for _ in range(8):
+    rng = np.random.default_rng(seed)
+    counts = [0]
+    for _ in range(40 if seed else 8):
         process = _start(image)
         _go(process)
-        time.sleep(float(rng.uniform(0.0, 0.35)))
+        assert process.stdout is not None
+        # Tiles that are there already are passed at once: some more, then anywhere within the next one.
+        for _ in range(counts[-1] + int(rng.integers(0, 4))):
+            process.stdout.readline()
+        time.sleep(float(rng.uniform(0, 0.02)))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         planes = store.stored()
-        assert not counts or len(planes) >= counts[-1]
+        assert len(planes) >= counts[-1]
         counts.append(len(planes))
         _check(image, planes)
-        if len(planes) == N_PLANES:
-            break
-    assert 0 < counts[-1], counts
+    assert len(set(counts)) > 4 and counts[-1] < N_PLANES, counts
     process = _start(image)
     assert "complete=True" in process.communicate("\n")[0]
     assert store.stored() == set(range(N_PLANES))
