@@ -43,7 +43,14 @@ def embeddings_folder(volume: Volume) -> Path:
 
 
 def embeddings_beside(labels: Path) -> Path | None:
-    """Return where embeddings go beside labels in `<image>.sam.zarr/labels/<name>`; None for labels elsewhere."""
-    home = labels.absolute().parent.parent
-    at_home = labels.parent.name == "labels" and home.name.endswith(".sam.zarr")
-    return home / "embeddings" if at_home else None
+    """Return where embeddings go beside labels in `<image>.sam.zarr/labels/<name>`.
+
+    None for labels elsewhere, and for those in the user's cache: what is made of an image that exists only in
+    memory is not found again.
+    """
+    import pooch
+
+    path = labels.absolute()
+    home = path.parent.parent
+    at_home = path.parent.name == "labels" and home.name.endswith(".sam.zarr")
+    return home / "embeddings" if at_home and Path(pooch.os_cache("napari-sam")) not in path.parents else None
