@@ -214,12 +214,11 @@ class Interaction:
             self.show_current()
 
     def show_current(self) -> None:
-        """Show the current object's prompts and candidate, and its labels as they are now."""
+        """Show the current object's prompts and candidate."""
         if self.scene is None or self.prompting is None:
             return
         self.scene.set_defaults(self.prompting.negative)
         self.scene.show_current()
-        self.scene.refresh_labels()
         self.prompting.drop()
         self.prompting.moved(self.on_screen())
 

@@ -20,6 +20,7 @@ class Running:
     def __init__(self, interaction: Interaction, scene: Scene) -> None:
         self.interaction, self.scene = interaction, scene
         self._job: Job | None = None
+        self._left_out: tuple[int, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -43,6 +44,7 @@ class Running:
         def steps() -> Iterator[PropagationProgress]:
             yield from propagate_session(session, cache, identities, axis=axis, t=t, start=start, stop=stop)
 
+        self._left_out = ()
         self._began = time.monotonic()
         self._job = interaction.worker.submit_steps(
             steps(), Priority.PROPAGATE, self._step, self._finished, self._failed
@@ -57,6 +59,7 @@ class Running:
 
     def _step(self, progress: PropagationProgress) -> None:
         spent = time.monotonic() - self._began
+        self._left_out = progress.left_out
         left = spent / progress.done * (progress.total - progress.done) if progress.done else None
         self.interaction.progress_changed.emit(progress, left)
         self.interaction.ready_changed.emit()
@@ -65,6 +68,9 @@ class Running:
         cancelled = self._job is not None and self._job.cancelled.is_set()
         self._end()
         words = "Stopped; what was done is kept." if cancelled else "Propagated. Check the slices."
+        if self._left_out:
+            names = ", ".join(str(k) for k in self._left_out)
+            words += f" Left out, without a mask along this axis yet: object {names}."
         self.interaction.said.emit(words)
 
     def _failed(self, error: BaseException) -> None:

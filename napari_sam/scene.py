@@ -9,6 +9,7 @@ from napari.layers import Image, Labels, Layer
 
 from napari_sam import storage
 from napari_sam.layers import OnScreen, plane_on_screen, volume_of
+from napari_sam.painting import Refused
 from napari_sam.prompt_layers import (
     LABELS,
     Preview,
@@ -103,6 +104,15 @@ class Scene:
     def refresh_labels(self) -> None:
         """Show what is in the labels now."""
         self.labels.refresh(thumbnail=False, extent=False)
+
+    def put_back(self, refused: list[Refused]) -> None:
+        """Take back what was painted over objects that must not change."""
+        labels = self.session.labels
+        for part in refused:
+            plane, box = part.plane, part.box_yxyx
+            now = labels.read_box(plane.axis, plane.index, box, t=plane.t)
+            labels.write_box(plane.axis, plane.index, box, part.restored(now), t=plane.t)
+        self.refresh_labels()
 
     def go_to(self, identity: int) -> None:
         """Show a slice of an object: one the user made, else the least sure one."""
