@@ -3,7 +3,8 @@
     xvfb-run -a -s "-screen 0 1600x1000x24" python -m tests.benchmarks.bench_responsiveness [--no-vit-b]
 
 A timer of 1 ms beats in the event loop of a shown window; a gap between two beats is time in which the window
-could not have answered, and the work in it is the processor time that its thread took. The first and the last row are windows with nothing to do: what the machine itself takes.
+could not have answered, and the work in it is the processor time that its thread took. The first and the last row
+are windows with nothing to do: what the machine itself takes.
 """
 
 from __future__ import annotations

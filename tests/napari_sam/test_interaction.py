@@ -55,7 +55,7 @@ def test_the_preview_is_drawn_again_in_place(desk: Desk) -> None:
     desk.click(6, 30, 46)
     y, x = (np.flatnonzero(shown.data[0].any(axis)) for axis in (1, 0))
     found = shown.data_to_world((0, y[0], x[0]))
-    assert tuple(np.rint(found)) == (6, *(np.argwhere(TRUTH[6][:, 32:]).min(0) + (0, 32)))
+    assert tuple(np.rint(found)) == (6, *(np.argwhere(TRUTH[6][:, 32:]).min(0) + np.array([0, 32])))
 
 
 def test_the_preview_lies_on_its_slice_of_a_scaled_image(desk: Desk) -> None:
