@@ -41,6 +41,8 @@ class Interaction:
         The network and its embeddings.
     loading
         Whether the objects in labels from an earlier day are still being looked for.
+    follow
+        Whether the view goes along with a propagation, a few slices a second.
     """
 
     changed = Signal()
@@ -61,6 +63,7 @@ class Interaction:
         self.prompting: Prompting | None = None
         self.running: Running | None = None
         self.loading = False
+        self.follow = False
         self._sessions = Sessions()
         self._reactions: Reactions | None = None
         self._closed = False
@@ -98,7 +101,8 @@ class Interaction:
 
     def leave(self, *, remove: bool = True, keep_labels: bool = False) -> None:
         """Put the present image away, if there is one."""
-        self.stop()
+        if self.running is not None:
+            self.running.close()
         if self._reactions is not None:
             self._reactions.close()
         scene, self.scene, self._reactions = self.scene, None, None

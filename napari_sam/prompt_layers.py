@@ -50,7 +50,9 @@ def points_layer(viewer: ViewerModel, image: Image) -> Points:
         feature_defaults={"object": 1, "label": "positive"},
         size=6,
         border_width=0.15,
-        border_color="white",
+        # A white border of a thin cross would leave no red to be seen.
+        border_color="label",
+        border_color_cycle={"positive": "white", "negative": RED},
         face_color="label",
         face_color_cycle={"positive": GREEN, "negative": RED},
         **placed_like(image),

@@ -134,7 +134,7 @@ def demo(out: Path) -> None:
         except SystemExit as end:
             if end.code:
                 raise
-        shutil.copyfile(Path(name) / "plant_nuclei.objects.png", out / "demo_slices.png")
+        shutil.copyfile(Path(name) / "plant_nuclei.slices.png", out / "demo_slices.png")
     print(f"wrote {out / 'demo_slices.png'}")
 
 

@@ -206,9 +206,8 @@ def propagate(rows: list[Row], *, follow: bool, count: int = 20) -> None:
     def show(progress: Any, _: Any) -> None:
         if progress is not None and progress.plane is not None:
             seen.append(progress.done)
-            if follow:
-                desk.viewer.dims.set_current_step(0, progress.plane.index)
 
+    desk.interaction.follow = follow
     desk.interaction.progress_changed.connect(show)
     name = f"(b) {count} objects are propagated, the view {'following' if follow else 'at rest'}"
     with desk.phase(rows, name):

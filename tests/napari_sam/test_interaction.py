@@ -484,3 +484,27 @@ def test_propagating_all_says_which_objects_have_no_mask(desk: Desk) -> None:
     desk.wait(lambda: not desk.interaction.propagating)
     assert "object 3" in said[-1]
     assert sum((desk.plane(z) == 1).any() for z in range(12)) == 9
+
+
+def test_the_view_follows_a_propagation_where_that_is_wanted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam.running.FOLLOW_MS", 0)
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    shown: list[int] = []
+    desk.viewer.dims.events.current_step.connect(lambda e: shown.append(int(e.value[0])))
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert not shown, "not asked for"
+    desk.interaction.undo()
+    desk.wait()
+    desk.start(balls())  # another scene, with the faster throttle
+    desk.go(6)
+    desk.click(6, 16, 16)
+    shown.clear()
+    desk.interaction.follow = True
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert shown and set(shown) <= set(range(12))
