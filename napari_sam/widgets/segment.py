@@ -91,9 +91,7 @@ class SegmentWidget(QWidget):
         self.propagate_all = _button("All objects", "Propagate every object that is not finished, together")
         self.stop = _button("Stop", "What has been done stays (Shift-G)")
         self.overwrite = QCheckBox("Overwrite other objects")
-        self.overwrite.setToolTip(
-            "Masks and the brush may take pixels from other objects; never from finished ones"
-        )
+        self.overwrite.setToolTip("Masks and the brush may take pixels from objects that are not finished")
         self.progress = QProgressBar()
         self.progress.setFormat("%p %")
         self.progress.setVisible(False)
@@ -260,10 +258,13 @@ class SegmentWidget(QWidget):
         self.stop.setVisible(progress is not None)
         if progress is None:
             return
+        left = "" if seconds_left is None else f"  ·  {_time(seconds_left)} left"
+        # Otherwise Qt paints a progress bar at once, and with it all of the window.
+        self.progress.setUpdatesEnabled(False)
         self.progress.setMaximum(max(progress.total, 1))
         self.progress.setValue(progress.done)
-        left = "" if seconds_left is None else f"  ·  {_time(seconds_left)} left"
         self.progress.setFormat(f"slice {progress.done} of {progress.total}{left}")
+        self.progress.setUpdatesEnabled(True)
 
     def _end(self) -> None:
         """Give the keys back: the panel has been closed."""
