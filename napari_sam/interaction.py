@@ -19,6 +19,7 @@ from napari_sam.prompting import Prompting
 from napari_sam.reactions import Reactions
 from napari_sam.running import Running
 from napari_sam.scene import Scene
+from napari_sam.watch import Watch
 from napari_sam.workers import MainThread, make_worker, notify
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import SessionError, VolumeError
@@ -40,6 +41,8 @@ class Interaction:
         The network and its embeddings.
     loading
         Whether the objects in labels from an earlier day are still being looked for.
+    follow
+        Whether the view goes along with a propagation, a few slices a second.
     """
 
     changed = Signal()
@@ -60,16 +63,11 @@ class Interaction:
         self.prompting: Prompting | None = None
         self.running: Running | None = None
         self.loading = False
+        self.follow = False
         self._sessions = Sessions()
         self._reactions: Reactions | None = None
         self._closed = False
-        for emitter in (
-            viewer.dims.events.current_step,
-            viewer.dims.events.order,
-            viewer.dims.events.ndisplay,
-        ):
-            emitter.connect(self._on_dims)
-        viewer.layers.events.removed.connect(self._on_removed)
+        self._watch = Watch(self)
 
     # ------------------------------------------------------------ start and end
 
@@ -84,25 +82,27 @@ class Interaction:
         if self.scene is not None and image is self.scene.image:
             return
         session, search = self._sessions.of(image, folder)
-        self._leave()
+        self.leave()
         scene = self.scene = Scene(self.viewer, image, session)
         self.prompting, self.running = Prompting(self, scene), Running(self, scene)
         self._reactions = Reactions(self, scene)
         for layer in (scene.points, scene.boxes, scene.labels):
-            self._bind_undo(layer)
+            self.bind_undo(layer)
         self.renew_embeddings()
         self.show_current()
         self.said.emit("Click on an object.")
         if search:
             adopt(self, scene)
 
-    def _bind_undo(self, layer: Any) -> None:
+    def bind_undo(self, layer: Any) -> None:
+        """Make our undo and redo a layer's."""
         layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
         layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
 
-    def _leave(self, *, remove: bool = True, keep_labels: bool = False) -> None:
+    def leave(self, *, remove: bool = True, keep_labels: bool = False) -> None:
         """Put the present image away, if there is one."""
-        self.stop()
+        if self.running is not None:
+            self.running.close()
         if self._reactions is not None:
             self._reactions.close()
         scene, self.scene, self._reactions = self.scene, None, None
@@ -122,15 +122,8 @@ class Interaction:
         if self._closed:
             return
         self._closed = True
-        dims = self.viewer.dims.events
-        for emitter, callback in (
-            (dims.current_step, self._on_dims),
-            (dims.order, self._on_dims),
-            (dims.ndisplay, self._on_dims),
-            (self.viewer.layers.events.removed, self._on_removed),
-        ):
-            emitter.disconnect(callback)
-        self._leave(remove=viewer_stays, keep_labels=True)
+        self._watch.close()
+        self.leave(remove=viewer_stays, keep_labels=True)
         self._sessions.forget()
         self.main.close()
         self.worker.close(wait_s)
@@ -214,12 +207,11 @@ class Interaction:
             self.show_current()
 
     def show_current(self) -> None:
-        """Show the current object's prompts and candidate, and its labels as they are now."""
+        """Show the current object's prompts and candidate."""
         if self.scene is None or self.prompting is None:
             return
         self.scene.set_defaults(self.prompting.negative)
         self.scene.show_current()
-        self.scene.refresh_labels()
         self.prompting.drop()
         self.prompting.moved(self.on_screen())
 
@@ -270,41 +262,8 @@ class Interaction:
             self.said.emit("Still reading the labels on disk…")
         return self.loading
 
-    # ------------------------------------------------------------------ events
-
     def failed(self, error: BaseException) -> None:
         """Tell the user what went wrong."""
         self.said.emit(str(error))
         notify(error)
         self.changed.emit()
-
-    def _on_dims(self, event: Any = None) -> None:
-        if self.prompting is None:
-            return
-        on_screen = self.on_screen()
-        if on_screen is not None and self.cache is not None and self.cache.channel != on_screen.channel:
-            self.renew_embeddings()
-        else:
-            self.look()
-        self.prompting.moved(on_screen)
-
-    def _on_removed(self, event: Any) -> None:
-        scene = self.scene
-        if scene is None or scene.quiet:
-            return
-        if event.value is scene.image or event.value is scene.labels:
-            self._leave()
-            self.said.emit("The layer was removed; choose an image to go on. Labels on disk are kept.")
-            self.changed.emit()
-        elif event.value in scene.layers:
-            self.main(self._renew, scene, event.value)
-
-    def _renew(self, scene: Scene, layer: Any) -> None:
-        """Make a layer again that the user has deleted: work cannot go on without it."""
-        if self.scene is not scene or self.prompting is None or layer not in scene.layers:
-            return
-        scene.renew(layer)
-        for fresh in (scene.points, scene.boxes):
-            self._bind_undo(fresh)
-        self.prompting.layers_renewed()
-        self.said.emit(f"{layer.name} is needed here and has been made anew; what was in it is gone.")

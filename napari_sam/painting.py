@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,58 @@ def patches(data: Any, dabs: Sequence[Any], on_screen: OnScreen) -> list[PlaneCh
     for region, mask, _, new in parts:
         after[_within(region, union)][mask] = new
     return _planes(union, before, after, on_screen)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Pixels of a stroke that belong to an object it may not change.
+
+    Attributes
+    ----------
+    plane, box_yxyx
+        Where.
+    where
+        (h, w) bool, the pixels.
+    before, after
+        (h, w) uint32, the ids in the box before and after the stroke.
+    """
+
+    plane: PlaneRef
+    box_yxyx: BoxYX
+    where: NDArray[np.bool_]
+    before: NDArray[np.uint32]
+    after: NDArray[np.uint32]
+
+    def restored(self, now: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return the (h, w) ids `now` with the stroke taken back where nobody has changed it since."""
+        return np.where(self.where & (now == self.after), self.before, now)
+
+
+def sort_out(
+    changes: Sequence[PlaneChange], protected: Callable[[int], set[int]]
+) -> tuple[list[PlaneChange], list[Refused]]:
+    """Split strokes into what they may change and what they may not.
+
+    Parameters
+    ----------
+    changes
+        From `patches`.
+    protected
+        Gives the ids that painting with an id (0 erases) must leave alone.
+    """
+    kept: list[PlaneChange] = []
+    refused: list[Refused] = []
+    for plane, box, before, after in changes:
+        changed, bad = before != after, np.zeros(before.shape, np.bool_)
+        for new in np.unique(after[changed]).tolist():
+            ids = protected(new)
+            mine = changed & (after == new)
+            bad |= mine if new in ids else mine & np.isin(before, np.array(sorted(ids), np.uint32))
+        if bad.any():
+            refused.append(Refused(plane, box, bad, before, after))
+        if (changed & ~bad).any():
+            kept.append((plane, box, before, np.where(bad, before, after)))
+    return kept, refused
 
 
 def _within(region: Region, union: Region) -> Region:

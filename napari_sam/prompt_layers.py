@@ -20,6 +20,10 @@ POINTS, BOXES, PREVIEW, LABELS = "SAM points", "SAM boxes", "SAM preview (not sa
 GREEN, RED, CYAN = "#2bd97c", "#ff4d6d", "#00e5ff"
 MARGIN = 4
 """Pixels around a mask in its preview: more than an outline is wide."""
+GRAIN, STEP = 96, 32
+"""Sizes and places of previews are multiples of so many pixels."""
+DELETE_KEYS = ("Delete", "Backspace", "1")
+"""napari's own keys that remove the selected points."""
 SYMBOLS = {"positive": "disc", "negative": "x"}
 
 
@@ -46,7 +50,9 @@ def points_layer(viewer: ViewerModel, image: Image) -> Points:
         feature_defaults={"object": 1, "label": "positive"},
         size=6,
         border_width=0.15,
-        border_color="white",
+        # A white border of a thin cross would leave no red to be seen.
+        border_color="label",
+        border_color_cycle={"positive": "white", "negative": RED},
         face_color="label",
         face_color_cycle={"positive": GREEN, "negative": RED},
         **placed_like(image),
@@ -95,22 +101,38 @@ class Preview:
         if not len(inside[0]):
             self.clear()
             return
-        y0, x0 = (max(0, int(i.min()) - MARGIN) for i in inside)
-        y1, x1 = (int(i.max()) + 1 + MARGIN for i in inside)
-        part = mask[y0:y1, x0:x1]
-        rows, columns = on_screen.kept
+        y, x = (_around(i, size) for i, size in zip(inside, mask.shape, strict=True))
+        part, (rows, columns) = mask[y, x], on_screen.kept
         shape = [1] * self.image.ndim
         shape[rows], shape[columns] = part.shape
         corner = np.array([p or 0 for p in on_screen.position], float)
-        corner[rows], corner[columns] = y0, x0
-        self.layer.data = (part if rows < columns else part.T).astype(np.uint8).reshape(shape)
-        self.layer.translate = self._translate(corner)
+        corner[rows], corner[columns] = y.start, x.start
+        self._fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
         # The outline marks pixels: on a small image two of them would hide what they outline.
         contour = 1 if max(mask.shape) < 400 else 2
         if self.layer.contour != contour:
             self.layer.contour = contour
         if not self.layer.visible:
             self.layer.visible = True
+
+    def _fill(self, part: NDArray[np.uint8], corner: NDArray[np.float64]) -> None:
+        """Show pixels whose first one is the image's pixel `corner`.
+
+        New data and a new place make napari lay out all layers again; what can stay is left as it is.
+        """
+        layer, place = self.layer, self._translate(corner)
+        same = layer.data.shape == part.shape
+        if same:
+            layer.data[...] = part
+        else:
+            layer.data = part
+        if not np.array_equal(layer.translate, place):
+            layer.translate = place
+        elif same:
+            self._redraw()
+
+    def _redraw(self) -> None:
+        self.layer.refresh(extent=False, thumbnail=False, highlight=False)
 
     def _translate(self, corner: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the translation that puts a layer's first pixel where the image has the pixel `corner`."""
@@ -123,7 +145,16 @@ class Preview:
     def clear(self) -> None:
         """Show nothing."""
         if self.layer.data.any():
-            self.layer.data = np.zeros((1,) * self.image.ndim, np.uint8)
+            self.layer.data[...] = 0
+            self._redraw()
+
+
+def _around(inside: NDArray[np.intp], size: int) -> slice:
+    """Return a part of 0 to `size` around positions; most get one of the same length, neighbours the same one."""
+    low, high = max(0, int(inside.min()) - MARGIN) // STEP * STEP, int(inside.max()) + 1 + MARGIN
+    length = min(size, GRAIN * -(-(high - low) // GRAIN))
+    start = min(low, size - length)
+    return slice(start, start + length)
 
 
 @dataclass(frozen=True)
@@ -162,6 +193,27 @@ def style_points(layer: Points, current: int) -> None:
     """Give every point the symbol of its sign, and hide points of other objects."""
     if not len(layer.data) or not {"label", "object"} <= set(layer.features):
         return  # nothing to style, or a script has given the layer features of its own
-    layer.symbol = [SYMBOLS.get(str(v), "disc") for v in layer.features["label"]]
+    symbols = [SYMBOLS.get(str(v), "disc") for v in layer.features["label"]]
+    shown = (layer.features["object"] == current).to_numpy()
+    # Each of these draws all points anew, even where nothing differs.
+    if symbols != [str(s) for s in layer.symbol]:
+        layer.symbol = symbols
+    if not np.array_equal(shown, layer.shown):
+        layer.shown = shown
     layer.refresh_colors(update_color_mapping=False)
-    layer.shown = (layer.features["object"] == current).to_numpy()
+
+
+def deselect_newest(layer: Points) -> None:
+    """Take off the ring of a new point, which hides the colour that tells its sign.
+
+    What the user has selected stays selected.
+    """
+    if layer.selected_data and set(layer.selected_data) == {len(layer.data) - 1}:
+        layer.selected_data = set()
+
+
+def remove_points(layer: Points, newest_of: NDArray[np.bool_]) -> None:
+    """Remove the selected points, or without a selection the newest of those that are True."""
+    if not layer.selected_data:
+        layer.selected_data = {int(i) for i in np.flatnonzero(newest_of)[-1:]}
+    layer.remove_selected()

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.layer_prompts import prompts_on_plane
-from napari_sam.layers import OnScreen
-from napari_sam.prompt_layers import Drawn, style_points
+from napari_sam.layers import OnScreen, on_plane
+from napari_sam.prompt_layers import DELETE_KEYS, Drawn, deselect_newest, remove_points, style_points
 from napari_sam.scene import Scene
 from napari_sam.workers import notify
 from src_core.errors import SamError
@@ -51,6 +51,8 @@ class Prompting:
         for layer in (scene.points, scene.boxes):
             layer.events.data.disconnect(self._on_drawn)
             scene.listen(layer.events.data, self._on_drawn)
+        for key in DELETE_KEYS:
+            scene.points.bind_key(key, self._remove_points, overwrite=True)
         self._drawn = Drawn.of(scene.points, scene.boxes)
         scene.set_defaults(self.negative)
         self.drop()
@@ -145,6 +147,13 @@ class Prompting:
             return False
         plane, identity, _ = self._asked
         session, mask = self.scene.session, self.candidates.masks[self.chosen]
+        state = session.objects.get(identity)
+        here = state is not None and (plane in state.anchors or plane in state.scores)
+        if not mask.any() and not here:
+            self.interaction.said.emit(
+                "The network sees nothing there: click again, draw a box, or press Q for another candidate."
+            )
+            return False
 
         def kept(_: Any) -> None:
             self.interaction.said.emit(
@@ -194,6 +203,18 @@ class Prompting:
         scene.session.note("prompt", lambda: main(self._restore, before), lambda: main(self._restore, now))
         scene.set_defaults(self.negative)
         self.ask()
+        # napari selects a new point only after it has told of it.
+        main(self._deselect)
+
+    def _deselect(self) -> None:
+        deselect_newest(self.scene.points)
+        self.scene.set_defaults(self.negative)
+
+    def _remove_points(self, layer: Any) -> None:
+        scene, on_screen = self.scene, self.interaction.on_screen()
+        if on_screen is not None and len(layer.data):
+            here = on_plane(scene.image, on_screen, layer, layer.data)
+            remove_points(layer, here & np.asarray(layer.shown))
 
     def _restore(self, drawn: Drawn) -> None:
         scene = self.scene

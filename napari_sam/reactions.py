@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam import painting
 from napari_sam.scene import Scene
-from napari_sam.workers import Throttle
+from napari_sam.workers import Debounce, Throttle, notify
+from src_core.errors import SessionError
 from src_core.types import PlaneRef
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 REFRESH_MS = 80
 """Shortest time between two redraws of the labels while a propagation fills the slice on screen."""
 
+QUIET_MS = 300
+"""How long the contrast limits must have been at rest before slices are embedded anew."""
+
 
 class Reactions:
     """Listens to a scene's layers and session until the scene closes."""
@@ -23,6 +27,8 @@ class Reactions:
     def __init__(self, interaction: Interaction, scene: Scene) -> None:
         self.interaction, self.scene = interaction, scene
         self._redraw = Throttle(scene.refresh_labels, REFRESH_MS)
+        self._contrast = Debounce(self._renew_contrast, QUIET_MS)
+        self._told = False
         session = scene.session
         scene.listen(scene.image.events.contrast_limits, self._on_contrast)
         scene.listen(scene.labels.events.paint, self._on_paint)
@@ -35,6 +41,7 @@ class Reactions:
     def close(self) -> None:
         """Stop what the scene does not stop by itself."""
         self._redraw.close()
+        self._contrast.close()
         if self._on_press in self.scene.viewer.mouse_drag_callbacks:
             self.scene.viewer.mouse_drag_callbacks.remove(self._on_press)
 
@@ -47,13 +54,40 @@ class Reactions:
         yield
 
     def _on_contrast(self, event: Any = None) -> None:
+        self._contrast()
+
+    def _renew_contrast(self) -> None:
         self.scene.renew_contrast()
         self.interaction.renew_embeddings()
 
     def _on_paint(self, event: Any) -> None:
         on_screen = self.interaction.on_screen()
-        if on_screen is not None:
-            self.scene.session.record(painting.patches(self.scene.labels.data, event.value, on_screen))
+        if on_screen is None:
+            return
+        changes = painting.patches(self.scene.labels.data, event.value, on_screen)
+        allowed, refused = painting.sort_out(changes, self._protected)
+        if allowed:
+            self.scene.session.record(allowed)
+        if refused:
+            self.interaction.main(self._put_back, refused)  # napari may write the stroke after it tells of it
+
+    def _protected(self, painted: int) -> set[int]:
+        """Return what painting with an id must leave alone; erasing is aimed at what it erases."""
+        session = self.scene.session
+        writing = {painted} if painted else set(session.objects)
+        finished = {i for i, o in list(session.objects.items()) if o.done}
+        return session.protected(writing) | finished
+
+    def _put_back(self, refused: list[painting.Refused]) -> None:
+        self.scene.put_back(refused)
+        words = (
+            "Other objects are not painted over: finished ones stay as they are, and others change only "
+            "with “Overwrite other objects” on."
+        )
+        self.interaction.said.emit(words)
+        if not self._told:
+            self._told = True
+            notify(SessionError(words))
 
     def _on_selected_label(self, event: Any = None) -> None:
         if not self.scene.quiet and self.scene.labels.selected_label > 0:

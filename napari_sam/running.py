@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from napari_sam.scene import Scene
+from napari_sam.workers import Throttle
 from src_core.session_propagation import PropagationProgress, propagate_session
+from src_core.types import PlaneRef
 from src_core.worker import Job, Priority
 
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
+
+
+FOLLOW_MS = 250
+"""Shortest time between two slices shown while the view follows: napari itself needs a while for each."""
 
 
 class Running:
@@ -20,6 +26,9 @@ class Running:
     def __init__(self, interaction: Interaction, scene: Scene) -> None:
         self.interaction, self.scene = interaction, scene
         self._job: Job | None = None
+        self._left_out: tuple[int, ...] = ()
+        self._latest: PlaneRef | None = None
+        self._follow = Throttle(self._show_latest, FOLLOW_MS)
 
     @property
     def active(self) -> bool:
@@ -43,6 +52,7 @@ class Running:
         def steps() -> Iterator[PropagationProgress]:
             yield from propagate_session(session, cache, identities, axis=axis, t=t, start=start, stop=stop)
 
+        self._left_out = ()
         self._began = time.monotonic()
         self._job = interaction.worker.submit_steps(
             steps(), Priority.PROPAGATE, self._step, self._finished, self._failed
@@ -57,14 +67,30 @@ class Running:
 
     def _step(self, progress: PropagationProgress) -> None:
         spent = time.monotonic() - self._began
+        self._left_out = progress.left_out
+        if progress.plane is not None and self.interaction.follow:
+            self._latest = progress.plane
+            self._follow()
         left = spent / progress.done * (progress.total - progress.done) if progress.done else None
         self.interaction.progress_changed.emit(progress, left)
         self.interaction.ready_changed.emit()
+
+    def _show_latest(self) -> None:
+        if self._latest is not None and self.active:
+            self.scene.show_plane(self._latest)
+
+    def close(self) -> None:
+        """Stop, and show nothing more."""
+        self.stop()
+        self._follow.close()
 
     def _finished(self) -> None:
         cancelled = self._job is not None and self._job.cancelled.is_set()
         self._end()
         words = "Stopped; what was done is kept." if cancelled else "Propagated. Check the slices."
+        if self._left_out:
+            names = ", ".join(str(k) for k in self._left_out)
+            words += f" Left out, without a mask along this axis yet: object {names}."
         self.interaction.said.emit(words)
 
     def _failed(self, error: BaseException) -> None:
@@ -72,6 +98,7 @@ class Running:
         self.interaction.failed(error)
 
     def _end(self) -> None:
+        self._follow.close()
         self._job = None
         self.scene.refresh_labels()
         self.interaction.progress_changed.emit(None, None)

@@ -9,6 +9,7 @@ from napari.layers import Image, Labels, Layer
 
 from napari_sam import storage
 from napari_sam.layers import OnScreen, plane_on_screen, volume_of
+from napari_sam.painting import Refused
 from napari_sam.prompt_layers import (
     LABELS,
     Preview,
@@ -18,6 +19,7 @@ from napari_sam.prompt_layers import (
     style_points,
 )
 from src_core.session import Session
+from src_core.types import PlaneRef
 
 if TYPE_CHECKING:
     import napari
@@ -104,17 +106,31 @@ class Scene:
         """Show what is in the labels now."""
         self.labels.refresh(thumbnail=False, extent=False)
 
+    def put_back(self, refused: list[Refused]) -> None:
+        """Take back what was painted over objects that must not change."""
+        labels = self.session.labels
+        for part in refused:
+            plane, box = part.plane, part.box_yxyx
+            now = labels.read_box(plane.axis, plane.index, box, t=plane.t)
+            labels.write_box(plane.axis, plane.index, box, part.restored(now), t=plane.t)
+        self.refresh_labels()
+
     def go_to(self, identity: int) -> None:
         """Show a slice of an object: one the user made, else the least sure one."""
-        state, on_screen = self.session.objects.get(identity), self.on_screen()
-        axis = on_screen.plane.axis
+        state, axis = self.session.objects.get(identity), self.on_screen().plane.axis
         if state is None or axis is None:
             return
         made = sorted(p.index for p in state.anchors if p.axis == axis)
         filled = sorted((score, p.index) for p, score in state.scores.items() if p.axis == axis)
         if made or filled:
-            dim = on_screen.axes.index(axis) + self.viewer.dims.ndim - self.image.ndim
-            self.viewer.dims.set_current_step(dim, made[0] if made else filled[0][1])
+            self.show_plane(PlaneRef(axis, made[0] if made else filled[0][1]))
+
+    def show_plane(self, plane: PlaneRef) -> None:
+        """Go to a slice along the axis on screen; one along another axis is not shown."""
+        on_screen = self.on_screen()
+        if plane.axis is not None and plane.axis == on_screen.plane.axis:
+            dim = on_screen.axes.index(plane.axis) + self.viewer.dims.ndim - self.image.ndim
+            self.viewer.dims.set_current_step(dim, plane.index)
 
     def renew_contrast(self) -> None:
         """Look at the image with its present contrast limits from now on."""

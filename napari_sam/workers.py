@@ -75,6 +75,25 @@ class Throttle(QObject):
         self._last = time.monotonic()
 
 
+class Debounce(QObject):
+    """Calls a function once it has not been asked for some time."""
+
+    def __init__(self, call: Callable[[], None], quiet_ms: int, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(quiet_ms)
+        self._timer.timeout.connect(call)
+
+    def __call__(self) -> None:
+        """Call later, counted anew from now."""
+        self._timer.start()
+
+    def close(self) -> None:
+        """Drop a call that waits."""
+        self._timer.stop()
+
+
 def notify(error: BaseException) -> None:
     """Tell the user: what the library reports as a warning, anything else as an error with its traceback."""
     if isinstance(error, SamError):

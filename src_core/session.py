@@ -137,8 +137,16 @@ class Session:
         self.objects_changed.emit()
 
     def delete(self, identity: int) -> None:
-        """Erase an object from every plane and forget it; can be undone."""
+        """Erase an object from every plane and forget it; can be undone.
+
+        Raises
+        ------
+        SessionError
+            The object is finished, or the disk is full.
+        """
         state = self._object(identity)
+        if state.done:
+            raise SessionError(f"object {identity} is finished; reopen it to delete it")
         with self.edit(f"delete object {identity}") as edit:
             for plane in self._planes_with(identity):
                 self._clear(edit, plane, identity)
@@ -170,7 +178,8 @@ class Session:
         state = self._object(identity or self.current)
         if state.done:
             raise SessionError(f"object {state.id} is finished; reopen it to change it")
-        with self.edit(f"accept object {state.id}") as edit:
+        # A propagation must not get in between the mask and its anchor.
+        with self.edit(f"accept object {state.id}") as edit, self._lock:
             self._write(edit, plane, {state.id: mask})
             before = (plane in state.anchors, state.scores.get(plane))
             self._set_anchor(state, plane, True)
@@ -205,20 +214,18 @@ class Session:
         self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], scores: dict[int, float]
     ) -> None:
         """Write what propagation found on a plane, as part of `edit`; anchors are left alone."""
-        open_masks = {
-            k: m
-            for k, m in masks.items()
-            if not self._object(k).done and plane not in self.objects[k].anchors
-        }
-        if open_masks:
-            self._write(edit, plane, open_masks)
-            for k in open_masks:
-                self.objects[k].scores[plane] = scores[k]
+        with self._lock:  # or the user could make an anchor between the look and the writing
+            open_masks = {k: m for k, m in masks.items() if self._open(k, plane)}
+            if open_masks:
+                self._write(edit, plane, open_masks)
+                for k in open_masks:
+                    self.objects[k].scores[plane] = scores[k]
 
     def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
-        if plane not in self._object(identity).anchors:
-            self._clear(edit, plane, identity)
+        with self._lock:
+            if self._open(identity, plane):
+                self._clear(edit, plane, identity)
 
     def mask(self, plane: PlaneRef, identity: int) -> Mask:
         """Return the (H, W) bool mask of an object on a plane."""
@@ -300,6 +307,11 @@ class Session:
         if identity not in self.objects:
             raise SessionError(f"there is no object {identity}; known are {sorted(self.objects)}")
         return self.objects[identity]
+
+    def _open(self, identity: int, plane: PlaneRef) -> bool:
+        """Say whether propagation may change an object on a plane."""
+        state = self._object(identity)
+        return not state.done and plane not in state.anchors
 
     def _write(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         with self._lock:

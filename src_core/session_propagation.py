@@ -33,12 +33,15 @@ class PropagationProgress:
         The plane just written, None at the start.
     stopped
         Object id -> plane and reason, for every end found so far.
+    left_out
+        Objects without a mask to start from.
     """
 
     done: int
     total: int
     plane: PlaneRef | None = None
     stopped: dict[int, list[str]] = field(default_factory=dict)
+    left_out: tuple[int, ...] = ()
 
 
 def propagate_session(
@@ -79,11 +82,11 @@ def propagate_session(
     """
     count = session.volume.n_planes(axis)
     first, last = start or 0, (count if stop is None else stop) - 1
-    groups, settled = _groups(session, identities, axis, t, (first, last))
+    groups, settled, left_out = _groups(session, identities, axis, t, (first, last))
     total = sum(_length(stretch, anchors) for stretch, anchors in groups)
     done = 0
     stopped: dict[int, list[str]] = {}
-    yield PropagationProgress(0, total)
+    yield PropagationProgress(0, total, left_out=left_out)
     involved = [session.objects[k] for k in sorted(settled)]
     with session.edit(f"propagate object {', '.join(str(k) for k in sorted(settled))}") as edit:
         edit.undo, edit.redo = _memory(involved), lambda: None
@@ -108,13 +111,13 @@ def propagate_session(
                     done += 1
                     for k, reason in step.stopped.items():
                         stopped.setdefault(k, []).append(f"{axis}={step.index}: {reason}")
-                yield PropagationProgress(min(done, total), total, plane, dict(stopped))
+                yield PropagationProgress(min(done, total), total, plane, dict(stopped), left_out)
             left.clear()
             for k in _ids(anchors):
                 session.objects[k].settled[axis, t] = settled[k]
         edit.redo = _memory(involved)
     session.objects_changed.emit()
-    yield PropagationProgress(total, total, None, dict(stopped))
+    yield PropagationProgress(total, total, None, dict(stopped), left_out)
 
 
 def _memory(states: list[ObjectState]) -> Callable[[], None]:
@@ -130,20 +133,22 @@ def _memory(states: list[ObjectState]) -> Callable[[], None]:
 
 def _groups(
     session: Session, identities: Sequence[int], axis: str, t: int, span: Stretch
-) -> tuple[list[tuple[Stretch, Anchored]], dict[int, Settled]]:
+) -> tuple[list[tuple[Stretch, Anchored]], dict[int, Settled], tuple[int, ...]]:
     """Return stretches to compute with the anchors that bound them, and what each of their objects starts from.
 
-    Objects of one stretch go together. An anchor that is added later has not been used: it is a change.
+    Last come the objects without an anchor. Objects of one stretch go together. An anchor that is added later
+    has not been used: it is a change.
     """
     groups: dict[Stretch, Anchored] = {}
     settled: dict[int, Settled] = {}
-    known = False
+    left_out, known = [], False
     for k in identities:
         state = session.objects[k]
         if state.done:
             continue
         anchors = {i: masks[k] for i, masks in session.anchors([k], axis, t).items()}
         known |= bool(anchors)
+        left_out += [] if anchors else [k]
         now = Settled(span, {i: _digest(m) for i, m in anchors.items() if span[0] <= i <= span[1]})
         for stretch in _stretches(state.settled.get((axis, t)), now):
             settled[k] = now
@@ -152,7 +157,7 @@ def _groups(
                     groups.setdefault(stretch, {}).setdefault(index, {})[k] = mask
     if not known:
         raise PromptError("nothing to propagate: accept a mask of an object that is not finished first")
-    return list(groups.items()), settled
+    return list(groups.items()), settled, tuple(left_out)
 
 
 def _stretches(before: Settled | None, now: Settled) -> list[Stretch]:

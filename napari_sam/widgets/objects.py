@@ -83,7 +83,8 @@ class ObjectsWidget(QWidget):
         for row, texts in enumerate(rows):
             if row >= len(shown) or shown[row] != texts:
                 self._fill(row, texts)
-            if session is not None and states[row].id == session.current:
+            current = session is not None and states[row].id == session.current
+            if current and [i.row() for i in self.table.selectionModel().selectedRows()] != [row]:
                 self.table.selectRow(row)
         self.table.blockSignals(False)
         self._shown = rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Container, Label, PushButton, RangeSlider
+from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RangeSlider
 
 from napari_sam.registry import attach
 
@@ -31,14 +31,18 @@ class PropagateWidget(Container):
         self.span = RangeSlider(
             label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice to fill"
         )
+        self.follow = CheckBox(text="follow on screen", tooltip="Show the slices while they are filled")
         self.run = PushButton(text="Propagate", tooltip="From the slices you kept (G)")
         self.stop = PushButton(text="Stop", tooltip="What has been done stays (Shift-G)", enabled=False)
         self.report = Label(value="")
         super().__init__(
-            widgets=[self.objects, self.direction, self.span, self.run, self.stop, self.report], labels=True
+            widgets=[self.objects, self.direction, self.span, self.follow, self.run, self.stop, self.report],
+            labels=True,
         )
         self.interaction = attach(self.native, napari_viewer, self._end)
         self.native.setMinimumWidth(240)
+        self.follow.value = self.interaction.follow
+        self.follow.changed.connect(lambda on: setattr(self.interaction, "follow", bool(on)))
         self.run.changed.connect(self._run)
         self.stop.changed.connect(lambda: self.interaction.stop())
         self.interaction.changed.connect(self._update)

@@ -8,6 +8,7 @@ from napari.layers import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QCheckBox,
     QComboBox,
     QFormLayout,
     QGridLayout,
@@ -89,6 +90,8 @@ class SegmentWidget(QWidget):
         )
         self.propagate_all = _button("All objects", "Propagate every object that is not finished, together")
         self.stop = _button("Stop", "What has been done stays (Shift-G)")
+        self.overwrite = QCheckBox("Overwrite other objects")
+        self.overwrite.setToolTip("Masks and the brush may take pixels from objects that are not finished")
         self.progress = QProgressBar()
         self.progress.setFormat("%p %")
         self.progress.setVisible(False)
@@ -112,6 +115,7 @@ class SegmentWidget(QWidget):
         layout.addWidget(self.status)
         layout.addLayout(candidates)
         layout.addLayout(buttons)
+        layout.addWidget(self.overwrite)
         layout.addWidget(self.strip)
         layout.addLayout(run)
         layout.addWidget(_keys())
@@ -128,6 +132,7 @@ class SegmentWidget(QWidget):
         self.propagate.clicked.connect(lambda: self.interaction.propagate())
         self.propagate_all.clicked.connect(self._propagate_all)
         self.stop.clicked.connect(lambda: self.interaction.stop())
+        self.overwrite.toggled.connect(self._allow_overwrite)
         self.interaction.changed.connect(self._update)
         self.interaction.ready_changed.connect(self._update_strip)
         self.interaction.said.connect(self._say)
@@ -182,6 +187,10 @@ class SegmentWidget(QWidget):
         if self.interaction.prompting is not None:
             self.interaction.prompting.choose(index)
 
+    def _allow_overwrite(self, allowed: bool) -> None:
+        if self.interaction.session is not None:
+            self.interaction.session.allow_overwrite = allowed
+
     def _propagate_all(self) -> None:
         session = self.interaction.session
         if session is not None:
@@ -205,6 +214,9 @@ class SegmentWidget(QWidget):
         ready = session is not None
         self.accept.setEnabled(found is not None)
         self.next.setEnabled(ready)
+        self.overwrite.setEnabled(ready)
+        if session is not None and session.allow_overwrite != self.overwrite.isChecked():
+            self.overwrite.setChecked(session.allow_overwrite)
         self.undo.setEnabled(session is not None and session.undo_name is not None)
         self.redo.setEnabled(session is not None and session.redo_name is not None)
         if session is not None:
@@ -246,10 +258,13 @@ class SegmentWidget(QWidget):
         self.stop.setVisible(progress is not None)
         if progress is None:
             return
+        left = "" if seconds_left is None else f"  ·  {_time(seconds_left)} left"
+        # Otherwise Qt paints a progress bar at once, and with it all of the window.
+        self.progress.setUpdatesEnabled(False)
         self.progress.setMaximum(max(progress.total, 1))
         self.progress.setValue(progress.done)
-        left = "" if seconds_left is None else f"  ·  {_time(seconds_left)} left"
         self.progress.setFormat(f"slice {progress.done} of {progress.total}{left}")
+        self.progress.setUpdatesEnabled(True)
 
     def _end(self) -> None:
         """Give the keys back: the panel has been closed."""

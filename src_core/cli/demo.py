@@ -16,7 +16,7 @@ from src_core.cli.options import (
     write_png,
     write_text,
 )
-from src_core.cli.propagate import describe
+from src_core.cli.propagate import describe, warn_unanswered
 from src_core.errors import SamError, SessionError
 
 
@@ -60,6 +60,7 @@ def demo(
     pictures = (object_montage(volume, report.labels, extents), montage(volume, report.labels, planes))
     for path, picture in zip(picture_paths, pictures, strict=True):
         write_png(path, picture, overwrite=True)
+    warn_unanswered(report, "z")
     screen = console()
     for line in [*describe(report, "z"), *(f"wrote {path}" for path in (labels_path, *picture_paths))]:
         screen.print(line)

@@ -112,6 +112,7 @@ def propagate(
     screen = console()
     if report.resumed:
         screen.print("went on from an unfinished run")
+    warn_unanswered(report, axis)
     for line in describe(report, axis):
         screen.print(line)
     screen.print(f"wrote {out}")
@@ -131,6 +132,17 @@ def _store(
         return None
     store = EmbeddingStore(predictor, volume, channel=channel)
     return store if store.exists(axis, t) else None
+
+
+def warn_unanswered(report: Report, axis: str) -> None:
+    """Say on stderr where the network saw nothing, and what comes of it."""
+    for plane, k in report.unanswered:
+        left = "that plane starts nothing" if k in report.objects else "the object is left out"
+        typer.echo(
+            f"warning: object {k}: the network sees nothing at its prompts on {axis}={plane}, so {left}; "
+            "give a box or more points",
+            err=True,
+        )
 
 
 def describe(report: Report, axis: str) -> list[str]:

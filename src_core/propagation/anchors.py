@@ -30,12 +30,13 @@ def anchor_masks(
 ) -> dict[int, dict[int, Mask]]:
     """Answer the prompts, each with its best candidate that is not empty: the anchors of a propagation.
 
-    `embed` is called with a plane's index instead of `Predictor.embed`.
+    Prompts whose answer is empty are left out; `unanswered` says which. `embed` is called with a plane's index
+    instead of `Predictor.embed`.
 
     Raises
     ------
     PromptError
-        A prompt lies outside its plane, or its answer is empty.
+        A prompt lies outside its plane, or all answers are empty.
     VolumeError
         No such plane, or one without any contrast.
     """
@@ -48,10 +49,18 @@ def anchor_masks(
         embedding = predictor.embed(plane, lazily=True) if embed is None else embed(index)
         answers = predictor.predict_many(embedding, list(asked.values()))
         for identity, found in zip(asked, answers, strict=True):
-            anchors.setdefault(index, {})[identity] = best_mask(
-                found, f"the prompts of object {identity} on {axis}={index}"
-            )
+            seen = [mask for mask in found.masks if mask.any()]
+            if seen:
+                anchors.setdefault(index, {})[identity] = seen[0]
+    if not anchors:
+        asked_for = ", ".join(f"object {k} on {axis}={i}" for i, k in unanswered(prompts, anchors))
+        raise PromptError(f"the network sees nothing at the prompts ({asked_for}); give a box or more points")
     return anchors
+
+
+def unanswered(prompts: PromptsByPlane, anchors: Mapping[int, Mapping[int, Mask]]) -> list[tuple[int, int]]:
+    """Return (plane index, object id) of the prompts for which there is no anchor, in ascending order."""
+    return sorted((i, k) for i, asked in prompts.items() for k in asked if k not in anchors.get(i, {}))
 
 
 def best_mask(found: Candidates, where: str) -> Mask:

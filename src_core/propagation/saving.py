@@ -18,7 +18,7 @@ from src_core.labels.files import is_label_group
 from src_core.labels.planes import checked_id
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.propagation.anchors import PromptsByPlane, anchor_masks
+from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
 from src_core.propagation.run import propagate
 from src_core.propagation.settings import PropagationSettings, Step
 from src_core.propagation.store import RunStore
@@ -50,12 +50,17 @@ class ObjectReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did: the labels, each object's fate, and whether it went on from an unfinished run."""
+    """What a run did: the labels, each object's fate, and whether it went on from an unfinished run.
+
+    `unanswered` has (plane, object) of the prompts at which the network saw nothing; an object without any other
+    prompt is not in `objects`.
+    """
 
     labels: LabelVolume
     objects: dict[int, ObjectReport]
     resumed: bool
     complete: bool
+    unanswered: list[tuple[int, int]] = field(default_factory=list)
 
 
 def propagate_to_labels(
@@ -99,7 +104,7 @@ def propagate_to_labels(
     Raises
     ------
     PromptError
-        A prompt lies outside its plane, the answer to it is empty, or the range is not within the stack.
+        A prompt lies outside its plane, the answers to all are empty, or the range is not within the stack.
     SessionError
         `out` is there already, or cannot be written.
     VolumeError
@@ -160,7 +165,7 @@ def propagate_to_labels(
         store.finish()
         if progress is not None:
             progress(total, total)
-    return Report(labels, dict(sorted(objects.items())), resumed, complete)
+    return Report(labels, dict(sorted(objects.items())), resumed, complete, unanswered(prompts, anchors))
 
 
 def _until(steps: Iterator[Step], cancelled: Cancelled | None) -> Iterator[Step | None]:

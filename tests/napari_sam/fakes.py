@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,8 @@ class Threshold(Predictor):
     def __init__(self, name: str = "nano") -> None:
         self.model = SimpleNamespace(native_tiles=True, image_size=512)  # type: ignore[assignment]
         self.name = name
+        self.delay_s = 0.0
+        """How long an answer takes: for tests that stop a propagation, which must not be over by then."""
         self.embedded: list[tuple[str | None, int]] = []
 
     def embed(self, plane: Plane | NDArray[Any], *, lazily: bool = False) -> Embedding:
@@ -37,6 +40,7 @@ class Threshold(Predictor):
     def predict_many(
         self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None
     ) -> list[Candidates]:
+        time.sleep(self.delay_s)
         return [self._answer(embedding, p, bool(multimask)) for p in prompts]
 
     def mask_of(self, logits: NDArray[np.float32], window: Any, shape: Any) -> NDArray[np.bool_]:

@@ -287,7 +287,7 @@ def test_points_moved_by_hand_or_by_a_script(desk: Desk) -> None:
     assert desk.interaction.prompting.candidates.masks[0][30, 46]
 
 
-@pytest.mark.filterwarnings("ignore:property used for face_color dropped")  # napari's own word
+@pytest.mark.filterwarnings("ignore:property used for .*_color dropped")  # napari's own word
 def test_points_whose_features_are_spoilt(desk: Desk) -> None:
     desk.start()
     desk.go(6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.utils.key_bindings import coerce_keybinding
 
 from src_core.types import PlaneRef
 from tests.napari_sam.conftest import Desk
@@ -25,14 +26,36 @@ def test_starting_adds_the_layers_and_embeds_the_slice_on_screen_first(desk: Des
 
 
 def test_a_click_shows_three_candidates_and_writes_nothing(desk: Desk) -> None:
-    desk.start()
+    desk.start(balls((12, 300, 300)))
     desk.go(6)
     desk.click(6, 16, 16)
     assert len(desk.interaction.prompting.candidates) == 3
     shown = desk.interaction.scene.preview.layer
-    assert shown.data.shape[0] == 1 and max(shown.data.shape) < 32, "the box of the mask, not the plane"
+    assert shown.data.shape[0] == 1 and max(shown.data.shape) < 100, "the box of the mask, not the plane"
     assert shown.data.sum() == TRUTH[6][:, :32].sum()
     assert not desk.plane(6).any()
+
+
+def test_the_preview_is_drawn_again_in_place(desk: Desk) -> None:
+    desk.start(balls((12, 300, 300)))
+    desk.go(6)
+    desk.click(6, 16, 16)
+    shown = desk.interaction.scene.preview.layer
+    drawn, laid_out = shown.data, []
+    shown.events.data.connect(laid_out.append)
+    shown.events.translate.connect(laid_out.append)
+    redrawn: list[object] = []
+    shown.events.set_data.connect(redrawn.append)
+    desk.interaction.cycle()
+    assert shown.data is drawn and not laid_out, "napari has not laid out all layers again"
+    assert redrawn and drawn.sum() == desk.interaction.prompting.candidates.masks[1].sum()
+    desk.interaction.undo()
+    desk.wait()
+    assert not drawn.any()
+    desk.click(6, 30, 46)
+    y, x = (np.flatnonzero(shown.data[0].any(axis)) for axis in (1, 0))
+    found = shown.data_to_world((0, y[0], x[0]))
+    assert tuple(np.rint(found)) == (6, *(np.argwhere(TRUTH[6][:, 32:]).min(0) + np.array([0, 32])))
 
 
 def test_the_preview_lies_on_its_slice_of_a_scaled_image(desk: Desk) -> None:
@@ -106,6 +129,43 @@ def test_negative_points_reach_the_network(desk: Desk) -> None:
     desk.click(6, 29, 45, negative=True)
     assert desk.interaction.prompting.candidates.masks[0].sum() == TRUTH[6][:, :32].sum()
     assert list(desk.interaction.scene.points.features["label"]) == ["positive", "positive", "negative"]
+
+
+def test_a_new_point_is_not_left_selected_and_delete_still_removes_it(desk: Desk) -> None:
+    desk.start()
+    desk.go(5)
+    desk.click(5, 16, 16)
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.click(6, 30, 46, negative=True)
+    points = desk.interaction.scene.points
+    assert not points.selected_data, "a ring would hide the colour of its sign"
+    delete = points.keymap[coerce_keybinding("Delete")]
+    delete(points)
+    desk.wait()
+    assert np.array_equal(points.data, [[5, 16, 16], [6, 16, 16]])
+    desk.interaction.undo()
+    desk.wait()
+    assert list(points.features["label"]) == ["positive", "positive", "negative"]
+    points.selected_data = {1}
+    delete(points)
+    desk.wait()
+    assert np.array_equal(points.data, [[5, 16, 16], [6, 30, 46]]), "what is selected goes first"
+    for _ in range(3):
+        delete(points)
+        desk.wait()
+    assert np.array_equal(points.data, [[5, 16, 16]]), "points on other slices are left alone"
+
+
+def test_what_the_user_selects_stays_selected(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.click(6, 18, 18)
+    points = desk.interaction.scene.points
+    points.selected_data = {0}
+    desk.wait()
+    assert set(points.selected_data) == {0}
 
 
 def test_a_rectangle_is_a_box_and_an_ellipse_a_mask(desk: Desk) -> None:
@@ -275,8 +335,25 @@ def test_changed_contrast_makes_new_embeddings(desk: Desk) -> None:
     desk.wait()
     desk.predictor.embedded.clear()
     image.contrast_limits = (0, 100)
+    desk.wait(lambda: bool(desk.predictor.embedded))
+
+
+def test_dragged_contrast_limits_embed_once_at_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = desk.start()
     desk.wait()
-    assert desk.predictor.embedded
+    renewed: list[tuple[float, float]] = []
+    renew = desk.interaction.renew_embeddings
+    monkeypatch.setattr(
+        desk.interaction,
+        "renew_embeddings",
+        lambda: (renewed.append(desk.interaction.session.volume.contrast_limits_of()), renew()),
+    )
+    for high in range(200, 100, -10):
+        image.contrast_limits = (0, high)
+        desk.wait()
+    assert not renewed, "nothing while the drag lasts"
+    desk.wait(lambda: bool(renewed))
+    assert renewed == [(0, 110)]
 
 
 def test_removing_the_image_ends_quietly_and_keeps_labels(desk: Desk) -> None:
@@ -326,3 +403,108 @@ def test_stopping_keeps_what_is_done(desk: Desk) -> None:
     desk.interaction.undo()
     desk.wait()
     assert [z for z in range(12) if (desk.plane(z) == 1).any()] == [6]
+
+
+def _two_objects(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    for y, x in ((16, 16), (30, 46)):
+        desk.click(6, y, x)
+        desk.interaction.next_object()
+        desk.wait()
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_the_brush_leaves_other_objects_alone(desk: Desk, warned: list[str], finished: bool) -> None:
+    _two_objects(desk)
+    desk.interaction.session.set_done(1, finished)
+    before, labels = desk.plane(6).copy(), desk.interaction.scene.labels
+    assert labels.selected_label == 3
+    for _ in range(3):
+        labels.brush_size = 9
+        labels.paint((6, 16, 24), 3)  # across the border of object 1
+        desk.wait()
+    after = desk.plane(6)
+    assert np.array_equal(after == 1, before == 1) and np.array_equal(after == 2, before == 2)
+    assert (after == 3).any(), "what is free is painted"
+    assert np.array_equal(np.asarray(labels.data[6]), after)
+    assert len(warned) == 1 and "not painted over" in warned[0], "once, not for every stroke"
+    assert PlaneRef("z", 6) in desk.interaction.session.objects[3].anchors
+    desk.interaction.undo()
+    desk.wait()
+    assert np.array_equal(desk.plane(6) == 1, before == 1)
+
+
+def test_the_brush_overwrites_where_that_is_allowed_but_never_what_is_finished(
+    desk: Desk, warned: list[str]
+) -> None:
+    _two_objects(desk)
+    session, labels = desk.interaction.session, desk.interaction.scene.labels
+    session.allow_overwrite = True
+    labels.brush_size = 5
+    labels.paint((6, 16, 16), 3)
+    desk.wait()
+    assert desk.plane(6)[16, 16] == 3 and not warned
+    session.set_done(2)
+    for value in (3, 0, 2):
+        before = desk.plane(6).copy()
+        labels.brush_size = 5
+        labels.paint((6, 30, 46) if value != 2 else (6, 44, 4), value)
+        desk.wait()
+        assert np.array_equal(desk.plane(6), before), "neither covered, erased nor enlarged"
+    assert len(warned) == 1
+
+
+def test_the_eraser_erases_drafts(desk: Desk, warned: list[str]) -> None:
+    _two_objects(desk)
+    desk.interaction.scene.labels.paint((6, 16, 16), 0)
+    desk.wait()
+    assert desk.plane(6)[16, 16] == 0 and not warned
+
+
+def test_an_empty_candidate_is_not_kept(desk: Desk) -> None:
+    said: list[str] = []
+    desk.interaction.said.connect(said.append)
+    desk.start()
+    desk.go(6)
+    desk.click(6, 44, 4)
+    assert not desk.interaction.accept() and "sees nothing" in said[-1]
+    assert not desk.interaction.session.objects[1].anchors
+    desk.click(6, 16, 16)
+    assert desk.interaction.accept()
+    desk.wait()
+    assert (desk.plane(6) == 1).any()
+
+
+def test_propagating_all_says_which_objects_have_no_mask(desk: Desk) -> None:
+    said: list[str] = []
+    desk.interaction.said.connect(said.append)
+    _two_objects(desk)  # object 3 has been started
+    desk.interaction.propagate([1, 2, 3])
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert "object 3" in said[-1]
+    assert sum((desk.plane(z) == 1).any() for z in range(12)) == 9
+
+
+def test_the_view_follows_a_propagation_where_that_is_wanted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam.running.FOLLOW_MS", 0)
+    desk.start()
+    desk.go(6)
+    desk.click(6, 16, 16)
+    shown: list[int] = []
+    desk.viewer.dims.events.current_step.connect(lambda e: shown.append(int(e.value[0])))
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert not shown, "not asked for"
+    desk.interaction.undo()
+    desk.wait()
+    desk.start(balls())  # another scene, with the faster throttle
+    desk.go(6)
+    desk.click(6, 16, 16)
+    shown.clear()
+    desk.interaction.follow = True
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert shown and set(shown) <= set(range(12))

@@ -60,14 +60,19 @@ def test_a_preview_lies_on_its_mask(placed: dict[str, Any], box: tuple[int, ...]
     assert not preview.layer.data.any()
 
 
-def test_a_preview_is_as_large_as_its_mask_whatever_the_image() -> None:
-    viewer, image = _viewer()
-    preview = Preview(viewer, image)
-    mask = np.zeros((12, 14), bool)
-    mask[6, 7] = True
-    preview.show(plane_on_screen(viewer, image), mask)
-    assert preview.layer.data.shape == (1, 9, 9)
-    preview.show(plane_on_screen(viewer, image), np.zeros((12, 14), bool))
+def test_a_preview_is_a_small_part_of_a_large_image() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((2, 1000, 500), np.uint8))
+    preview, on_screen = Preview(viewer, image), plane_on_screen(viewer, image)
+    mask = np.zeros((1000, 500), bool)
+    mask[600, 70] = True
+    preview.show(on_screen, mask)
+    assert preview.layer.data.shape == (1, 96, 96)
+    mask[999, 499] = True
+    preview.show(on_screen, mask)
+    assert preview.layer.data.shape == (1, 480, 480), "never beyond the border"
+    assert _shown_at(preview, image).tolist() == [[0, 600, 70], [0, 999, 499]]
+    preview.show(on_screen, np.zeros((1000, 500), bool))
     assert not preview.layer.data.any()
 
 

@@ -60,6 +60,7 @@ def test_g_propagates_and_shift_g_stops(keys: Desk) -> None:
     keys.wait(lambda: not keys.interaction.propagating)
     assert sum((keys.plane(z) == 1).any() for z in range(12)) == 9
     _press(keys, "Control-Z")
+    keys.predictor.delay_s = 0.05
     keys.interaction.progress_changed.connect(
         lambda p, _: keys.viewer.keymap[coerce_keybinding("Shift-G")](keys.viewer) if p else None
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src_core.errors import SessionError, VolumeError
+from src_core.history import Edit
 from src_core.labels import LabelVolume
-from src_core.session import Session
+from src_core.masks import Mask
+from src_core.session import ObjectState, Session
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 
@@ -254,3 +258,69 @@ def test_the_window_never_waits_for_a_write(session: Session, monkeypatch: pytes
     go.set()
     thread.join(5)
     assert session.objects[1].anchors == {Z2}
+
+
+def test_a_finished_object_is_not_deleted(session: Session) -> None:
+    session.accept(Z2, box(2, 2, 5, 5))
+    session.set_done(1)
+    with pytest.raises(SessionError, match="reopen it to delete it"):
+        session.delete(1)
+    assert (_plane(session, 2) == 1).any() and 1 in session.objects
+    session.set_done(1, False)
+    session.delete(1)
+    assert not _plane(session, 2).any()
+
+
+def _meanwhile(work: Callable[[], None]) -> threading.Thread:
+    """Begin work on another thread and give it time to get in between."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(0.3)
+    return thread
+
+
+def test_propagation_does_not_cover_a_mask_accepted_while_it_writes(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, found, write = box(1, 1, 4, 4), box(8, 8, 12, 12), session._write
+    threads: list[threading.Thread] = []
+
+    def hooked(edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
+        monkeypatch.setattr(session, "_write", write)
+        threads.append(_meanwhile(lambda: session.accept(Z2, mine, 1)))
+        write(edit, plane, masks)
+
+    monkeypatch.setattr(session, "_write", hooked)
+    with session.edit("propagate") as edit:
+        session.write_step(edit, Z2, {1: found}, {1: 0.5})
+    threads[0].join()
+    assert np.array_equal(_plane(session, 2) == 1, mine)
+
+
+def test_propagation_does_not_get_between_a_mask_and_its_anchor(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, found, mark = box(1, 1, 4, 4), box(8, 8, 12, 12), session._set_anchor
+    threads: list[threading.Thread] = []
+
+    def step() -> None:
+        with session.edit("propagate") as edit:
+            session.write_step(edit, Z2, {1: found}, {1: 0.5})
+
+    def hooked(state: ObjectState, plane: PlaneRef, value: bool, score: float | None = None) -> None:
+        monkeypatch.setattr(session, "_set_anchor", mark)
+        threads.append(_meanwhile(step))
+        mark(state, plane, value, score)
+
+    monkeypatch.setattr(session, "_set_anchor", hooked)
+    session.accept(Z2, mine, 1)
+    threads[0].join()
+    assert np.array_equal(_plane(session, 2) == 1, mine) and Z2 not in session.objects[1].scores
+
+
+def test_an_object_finished_meanwhile_is_not_cleared(session: Session) -> None:
+    with session.edit("propagate") as edit:
+        session.write_step(edit, Z2, {1: box(1, 1, 4, 4)}, {1: 0.5})
+        session.set_done(1)
+        session.clear_step(edit, Z2, 1)
+    assert (_plane(session, 2) == 1).any()

@@ -85,6 +85,7 @@ def test_all_objects_and_why_each_ended(desk: Desk, propagate: PropagateWidget) 
 
 def test_the_stop_of_this_panel(desk: Desk, propagate: PropagateWidget) -> None:
     _two_objects(desk)
+    desk.predictor.delay_s = 0.05
     desk.interaction.progress_changed.connect(
         lambda p, _: propagate.stop.native.click() if p is not None and p.done == 1 else None
     )

@@ -161,6 +161,7 @@ def test_propagating_shows_progress_time_left_and_stop(desk: Desk, panel: Segmen
 def test_the_stop_button_stops(desk: Desk, panel: SegmentWidget) -> None:
     _begin(desk, panel)
     desk.click(6, 16, 16)
+    desk.predictor.delay_s = 0.05
     desk.interaction.progress_changed.connect(lambda p, _: panel.stop.click() if p and p.done == 2 else None)
     panel.propagate.click()
     desk.wait(lambda: not desk.interaction.propagating)

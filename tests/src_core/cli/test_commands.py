@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from PIL import Image
 from src_core import __version__, samples, zoo
 from src_core.cli.options import can_plot
 from src_core.labels import LabelVolume
+from src_core.predictor import Predictor
+from src_core.types import Candidates
 from tests.src_core.cli.conftest import Run
 from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS, save_random_nano
 from tests.src_core.image_files import write_ome_zarr
@@ -134,6 +138,31 @@ def test_propagate_writes_every_object(run: Run, stack: Path, weights: Path, tmp
     replaced = run("propagate", stack, "--point", "2,22,18", "--model", weights, "--out", out, "--overwrite")
     assert replaced.exit_code == 0 and LabelVolume.open(out, "r").object_ids() == [1]
     assert "ended at z=" in replaced.stdout
+
+
+def test_propagate_warns_of_an_object_that_is_not_seen(
+    run: Run, stack: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Predictor.predict_many
+
+    def answered(self: Predictor, embedding: Any, prompts: Any, **options: Any) -> list[Candidates]:
+        found = answer(self, embedding, prompts, **options)
+        return [
+            replace(f, masks=np.zeros_like(f.masks)) if [9.0, 9.0] in p.points_yx.tolist() else f
+            for f, p in zip(found, prompts, strict=True)
+        ]
+
+    monkeypatch.setattr(Predictor, "predict_many", answered)
+    options = ("--model", weights, *PERMISSIVE_OPTIONS)
+    seen, blind = ("--point", "2,22,18"), ("--object", "2", "--point", "2,9,9")
+    found = run("propagate", stack, *seen, *blind, "--out", tmp_path / "a.ome.zarr", *options)
+    assert found.exit_code == 0, found.output
+    assert "warning: object 2: the network sees nothing at its prompts on z=2" in found.stderr
+    assert "object 1: z=" in found.stdout and "object 2" not in found.stdout
+    found = run("propagate", stack, *blind, "--out", tmp_path / "b.ome.zarr", *options)
+    assert (
+        found.exit_code == 2 and "object 2 on z=2" in found.stderr and not (tmp_path / "b.ome.zarr").exists()
+    )
 
 
 def test_propagate_along_another_axis_and_within_a_range(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.propagation import PropagationState, Step, anchor_masks, propagate, propagate_to_labels
 from src_core.propagation.store import FOLDER, RunStore
+from src_core.types import Candidates
 from tests.src_core.drawn_weights import PERMISSIVE, PERMISSIVE_OPTIONS, save_random_nano, small_stack
 from tests.src_core.image_files import write_ome_zarr
 
@@ -256,3 +259,61 @@ def test_steps_outside_the_range_are_empty(predictor: Predictor) -> None:
     assert sorted(found) == [3, 4]
     with pytest.raises(PromptError, match="outside the planes 3 to 4"):
         propagate_to_labels(predictor, volume, PROMPTS, "nowhere.zarr", start=3, stop=5)
+
+
+def _blind(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, *blind_at: tuple[float, float]) -> None:
+    """Make the network see nothing at some points."""
+    answer = Predictor.predict_many
+
+    def answered(self: Predictor, embedding: Any, prompts: Any, **options: Any) -> list[Candidates]:
+        found = answer(self, embedding, prompts, **options)
+        return [
+            replace(f, masks=np.zeros_like(f.masks))
+            if any(tuple(point) in blind_at for point in p.points_yx.tolist())
+            else f
+            for f, p in zip(found, prompts, strict=True)
+        ]
+
+    monkeypatch.setattr(Predictor, "predict_many", answered)
+
+
+def test_an_object_that_the_network_does_not_see_does_not_hold_up_the_others(
+    predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = open_volume(image)
+    others = {2: PROMPTS[2], 5: {1: PROMPTS[5][1]}}
+    expected = propagate_to_labels(predictor, volume, others, tmp_path / "others.ome.zarr", **SETTINGS)
+    _blind(predictor, monkeypatch, (8, 40))
+    report = propagate_to_labels(predictor, volume, PROMPTS, tmp_path / "labels.ome.zarr", **SETTINGS)
+    assert report.unanswered == [(5, 3)] and set(report.objects) == {1, 2} and not expected.unanswered
+    assert np.array_equal(read(tmp_path / "labels.ome.zarr"), read(tmp_path / "others.ome.zarr"))
+
+
+def test_an_object_seen_on_one_of_its_planes_starts_there(
+    predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _blind(predictor, monkeypatch, (25, 18))
+    report = propagate_to_labels(
+        predictor, open_volume(image), PROMPTS, tmp_path / "labels.ome.zarr", **SETTINGS
+    )
+    assert report.unanswered == [(5, 1)] and set(report.objects) == {1, 2, 3}
+
+
+def test_a_resumed_run_still_says_what_was_not_seen(
+    predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _blind(predictor, monkeypatch, (8, 40))
+    volume, out = open_volume(image), tmp_path / "labels.ome.zarr"
+    propagate_to_labels(predictor, volume, PROMPTS, out, cancelled=lambda: True, **SETTINGS)
+    report = propagate_to_labels(predictor, volume, PROMPTS, out, **SETTINGS)
+    assert report.resumed and report.complete and report.unanswered == [(5, 3)]
+
+
+def test_nothing_seen_at_all_is_an_error_and_leaves_nothing(
+    predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _blind(predictor, monkeypatch, (8, 40), (22, 18))
+    prompts = {2: {1: Prompts([(22, 18)])}, 5: {3: Prompts([(8, 40)])}}
+    with pytest.raises(PromptError, match=r"object 1 on z=2, object 3 on z=5.*more points"):
+        propagate_to_labels(predictor, open_volume(image), prompts, tmp_path / "labels.ome.zarr")
+    assert not (tmp_path / "labels.ome.zarr").exists()
