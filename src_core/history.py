@@ -5,11 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_core.types import PlaneRef
+
+if TYPE_CHECKING:
+    from src_core.session.state import StateChange
 
 BoxYX = tuple[int, int, int, int]
 
@@ -33,11 +37,11 @@ class Patch:
         """Return the (h, w) ids after the change or before it."""
         y0, x0, y1, x1 = self.box_yxyx
         data = zlib.decompress(self.packed[1 if after else 0])
-        return np.frombuffer(data, np.uint32).reshape(y1 - y0, x1 - x0)
+        return np.frombuffer(data, "<u4").reshape(y1 - y0, x1 - x0)
 
 
 def _pack(ids: NDArray[np.uint32]) -> bytes:
-    return zlib.compress(np.ascontiguousarray(ids, np.uint32).tobytes(), level=1)
+    return zlib.compress(np.ascontiguousarray(ids, "<u4").tobytes(), level=1)
 
 
 @dataclass
@@ -51,9 +55,15 @@ class Edit:
     patches
         Changes of labels in the order they were made.
     undo, redo
-        What else has to happen, for example to anchors; called after the labels are put back.
+        What else has to happen as long as the program runs, for example in the window; called last.
     counts
         Whether the edit is worth undoing even if it changed no label.
+    changes
+        What became of the objects: anchors, scores and the like.
+    number, about
+        What a journal calls it and says of it.
+    entered
+        How many patches and changes its latest line has; None before the first.
     """
 
     name: str
@@ -61,6 +71,10 @@ class Edit:
     undo: Callable[[], None] = lambda: None
     redo: Callable[[], None] = lambda: None
     counts: bool = False
+    changes: list[StateChange] = field(default_factory=list)
+    number: int = 0
+    about: dict[str, Any] = field(default_factory=dict)
+    entered: tuple[int, int] | None = None
 
 
 class History:
@@ -69,6 +83,9 @@ class History:
     def __init__(self) -> None:
         self._done: list[Edit] = []
         self._undone: list[Edit] = []
+
+    def __len__(self) -> int:
+        return len(self._done)
 
     def push(self, edit: Edit) -> None:
         """Add a new edit; whatever had been undone is gone."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import xxhash
 
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.history import Edit
 from src_core.masks import Mask
 from src_core.propagation import PropagationSettings, Step, propagate
-from src_core.session import ObjectState, Session, Settled
+from src_core.session import Session, Settled
 from src_core.types import PlaneRef
 
 Stretch = tuple[int, int]
@@ -87,9 +88,16 @@ def propagate_session(
     done = 0
     stopped: dict[int, list[str]] = {}
     yield PropagationProgress(0, total, left_out=left_out)
-    involved = [session.objects[k] for k in sorted(settled)]
-    with session.edit(f"propagate object {', '.join(str(k) for k in sorted(settled))}") as edit:
-        edit.undo, edit.redo = _memory(involved), lambda: None
+    about = {
+        "model": embeddings.predictor.name,
+        "channel": embeddings.channel,
+        "objects": sorted(settled),
+        "axis": axis,
+        "t": t,
+        "range": [first, last + 1],
+        "settings": asdict(settings or PropagationSettings()),
+    }
+    with session.edit(f"propagate object {', '.join(str(k) for k in sorted(settled))}", about) as edit:
         for (low, high), anchors in groups:
             left = _Leftovers(session, edit, axis, t, (low, high), anchors)
             for step in propagate(
@@ -114,21 +122,9 @@ def propagate_session(
                 yield PropagationProgress(min(done, total), total, plane, dict(stopped), left_out)
             left.clear()
             for k in _ids(anchors):
-                session.objects[k].settled[axis, t] = settled[k]
-        edit.redo = _memory(involved)
+                session.settle(edit, k, axis, t, settled[k])
     session.objects_changed.emit()
     yield PropagationProgress(total, total, None, dict(stopped), left_out)
-
-
-def _memory(states: list[ObjectState]) -> Callable[[], None]:
-    """Return a function that gives objects back the scores and settled runs that they have now."""
-    kept = [(state, dict(state.scores), dict(state.settled)) for state in states]
-
-    def restore() -> None:
-        for state, scores, settled in kept:
-            state.scores, state.settled = dict(scores), dict(settled)
-
-    return restore
 
 
 def _groups(
@@ -182,7 +178,7 @@ def _ids(anchors: Anchored) -> set[int]:
 
 
 def _digest(mask: Mask) -> int:
-    return hash(np.packbits(mask).tobytes())
+    return xxhash.xxh64(np.packbits(mask).tobytes()).intdigest()
 
 
 def _length(stretch: Stretch, anchors: Anchored) -> int:
@@ -218,4 +214,3 @@ class _Leftovers:
     def clear(self) -> None:
         for k, plane in sorted(self.planes, key=lambda item: item[1].index):
             self.session.clear_step(self.edit, plane, k)
-            self.session.objects[k].scores.pop(plane, None)

@@ -1,4 +1,4 @@
-"""Where embeddings go if the user does not say: beside the image."""
+"""Where embeddings and sessions go if the user does not say: beside the image."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def image_stem(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", stem)
 
 
+def folder_beside(image: Path) -> Path:
+    """Return `<image>.sam.zarr` beside an image's file."""
+    return image.absolute().parent / f"{image_stem(image.name)}.sam.zarr"
+
+
 def embeddings_folder(volume: Volume) -> Path:
     """Return `<image>.sam.zarr/embeddings` beside the image, or in the user's cache if that is read-only.
 
@@ -32,7 +37,7 @@ def embeddings_folder(volume: Volume) -> Path:
             "name a folder for them (--embeddings FOLDER)"
         )
     path = volume.path.absolute()
-    beside = path.parent / f"{image_stem(path.name)}.sam.zarr" / "embeddings"
+    beside = folder_beside(path) / "embeddings"
     home = next(p for p in beside.parents if p.exists())
     if beside.exists() or os.access(home, os.W_OK):
         return beside
@@ -40,6 +45,13 @@ def embeddings_folder(volume: Volume) -> Path:
 
     stamp = xxhash.xxh64(str(path).encode()).hexdigest()
     return Path(pooch.os_cache("napari-sam")) / "embeddings" / f"{image_stem(path.name)}-{stamp}"
+
+
+def session_beside(labels: Path) -> Path | None:
+    """Return where the journal goes beside labels in `<image>.sam.zarr/labels/<name>`; None for labels elsewhere."""
+    path = labels.absolute()
+    home = path.parent.parent
+    return home / "session" if path.parent.name == "labels" and home.name.endswith(".sam.zarr") else None
 
 
 def embeddings_beside(labels: Path) -> Path | None:

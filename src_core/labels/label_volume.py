@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, cast
@@ -239,6 +239,7 @@ class LabelVolume:
         t: SupportsIndex = 0,
         replace: bool = True,
         protect: Collection[int] = (),
+        announce: Callable[[Change], None] | None = None,
     ) -> Change:
         """Put the masks of some objects on one plane.
 
@@ -254,6 +255,8 @@ class LabelVolume:
             Clear what these objects had on the plane before; False adds to it.
         protect
             Ids of finished objects, whose pixels are left alone.
+        announce
+            Called with a change right before it is written; not called if there is none.
 
         Returns
         -------
@@ -295,8 +298,11 @@ class LabelVolume:
             # Only the chunks under the change are read and written again.
             box = (y0, x0, y1, x1)
             old, new = before[y0:y1, x0:x1].copy(), after[y0:y1, x0:x1].copy()
+            change = Change(int(np.count_nonzero(changed)), box, old, new)
+            if announce is not None:
+                announce(change)
             self.write_box(axis, index, box, new, t=t)
-            return Change(int(np.count_nonzero(changed)), box, old, new)
+            return change
 
     def read_box(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from src_core.errors import SessionError, VolumeError
 from src_core.history import Edit
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
-from src_core.session import ObjectState, Session
+from src_core.session import Session
+from src_core.session.book import Settings
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 
@@ -285,10 +287,10 @@ def test_propagation_does_not_cover_a_mask_accepted_while_it_writes(
     mine, found, write = box(1, 1, 4, 4), box(8, 8, 12, 12), session._write
     threads: list[threading.Thread] = []
 
-    def hooked(edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
+    def hooked(edit: Edit, plane: PlaneRef, masks: dict[int, Mask], settings: Settings) -> None:
         monkeypatch.setattr(session, "_write", write)
         threads.append(_meanwhile(lambda: session.accept(Z2, mine, 1)))
-        write(edit, plane, masks)
+        write(edit, plane, masks, settings)
 
     monkeypatch.setattr(session, "_write", hooked)
     with session.edit("propagate") as edit:
@@ -300,19 +302,19 @@ def test_propagation_does_not_cover_a_mask_accepted_while_it_writes(
 def test_propagation_does_not_get_between_a_mask_and_its_anchor(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, found, mark = box(1, 1, 4, 4), box(8, 8, 12, 12), session._set_anchor
+    mine, found, mark = box(1, 1, 4, 4), box(8, 8, 12, 12), session.labels.write_box
     threads: list[threading.Thread] = []
 
     def step() -> None:
         with session.edit("propagate") as edit:
             session.write_step(edit, Z2, {1: found}, {1: 0.5})
 
-    def hooked(state: ObjectState, plane: PlaneRef, value: bool, score: float | None = None) -> None:
-        monkeypatch.setattr(session, "_set_anchor", mark)
+    def hooked(*args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(session.labels, "write_box", mark)
+        mark(*args, **kwargs)
         threads.append(_meanwhile(step))
-        mark(state, plane, value, score)
 
-    monkeypatch.setattr(session, "_set_anchor", hooked)
+    monkeypatch.setattr(session.labels, "write_box", hooked)
     session.accept(Z2, mine, 1)
     threads[0].join()
     assert np.array_equal(_plane(session, 2) == 1, mine) and Z2 not in session.objects[1].scores

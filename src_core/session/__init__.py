@@ -1,0 +1,17 @@
+"""What the user is doing, written down as it happens."""
+
+from src_core.session.opening import go_on, open_session
+from src_core.session.replaying import Replayed, replay
+from src_core.session.session import Session
+from src_core.session.state import DrawnPrompts, ObjectState, Settled
+
+__all__ = [
+    "DrawnPrompts",
+    "ObjectState",
+    "Replayed",
+    "Session",
+    "Settled",
+    "go_on",
+    "open_session",
+    "replay",
+]

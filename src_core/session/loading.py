@@ -1,0 +1,203 @@
+"""Journals read back: which lines count, and what they add up to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src_core.errors import SessionError
+from src_core.history import Edit, History
+from src_core.labels import LabelVolume
+from src_core.session.entries import FORMAT, VERSION, changes_from, patch_from
+from src_core.session.patching import apply_patch, replay_changes
+from src_core.session.state import Table
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a journal that count.
+
+    Attributes
+    ----------
+    header
+        The first line.
+    entries
+        The others.
+    size
+        Bytes they take; what comes after was never finished.
+    """
+
+    header: dict[str, Any]
+    entries: list[dict[str, Any]]
+    size: int
+
+
+def read_lines(path: Path) -> Lines | None:
+    """Read a journal; None if it is absent, or was killed before its first line was whole.
+
+    Raises
+    ------
+    SessionError
+        It is no journal, one of another version, damaged before its last line, or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SessionError(
+            f"the session in {path} cannot be read: {error.strerror or error}. Check the permissions of the "
+            "folder, or move the file away to start anew; the labels stay"
+        ) from error
+    entries: list[dict[str, Any]] = []
+    size = 0
+    while (end := data.find(b"\n", size)) >= 0:
+        entry = _parsed(data[size:end])
+        if entry is None:
+            _check_last(path, data[end + 1 :], len(entries) + 1)
+            break
+        entries.append(entry)
+        if len(entries) == 1:
+            check_header(path, entry)
+        size = end + 1
+    if not entries:
+        if data.strip(b"\0") and not b'{"journal":'.startswith(data[:11]):
+            raise SessionError(f"{path} is not a session's journal; move it away to start anew")
+        return None
+    return Lines(entries[0], entries[1:], size)
+
+
+def check_header(path: Path, header: dict[str, Any]) -> None:
+    """Raise `SessionError` unless the first line is that of a journal this version can read."""
+    if header.get("journal") != FORMAT:
+        raise SessionError(f"{path} is not a session's journal; move it away to start anew")
+    if header.get("version") != VERSION:
+        raise SessionError(
+            f"{path} has version {header.get('version')} of the format, this program reads {VERSION}: update "
+            "napari-sam-stacks, or move the file away to start anew; the labels stay"
+        )
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _check_last(path: Path, rest: bytes, number: int) -> None:
+    """Raise `SessionError` if whole lines follow one that cannot be read: that is no crash but damage."""
+    if any(_parsed(line) is not None for line in rest.split(b"\n")):
+        raise SessionError(
+            f"line {number} of {path} is damaged, and others follow: restore the file from a backup, or move it "
+            "away to start anew; the labels stay"
+        )
+
+
+@dataclass
+class Reader:
+    """Adds up the lines of a journal.
+
+    Attributes
+    ----------
+    table, history
+        What the lines so far come to.
+    last_edit
+        The highest number of an edit.
+    running
+        Edits that have not ended.
+    """
+
+    table: Table = field(default_factory=Table)
+    history: History = field(default_factory=History)
+    last_edit: int = 0
+    running: dict[int, Edit] = field(default_factory=dict)
+
+    def read(self, entry: dict[str, Any], labels: LabelVolume | None = None) -> None:
+        """Take one line; with `labels`, do to them what it says.
+
+        Raises
+        ------
+        SessionError
+            The line is none of this version.
+        """
+        try:
+            self._read(entry, labels)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, SessionError):
+                raise
+            raise SessionError(
+                f"the session has a line that makes no sense ({error!r}): {str(entry)[:200]}; move the journal "
+                "away to start anew; the labels stay"
+            ) from error
+
+    def finish(self) -> list[Edit]:
+        """End the edits that the end of their process has cut off, and return them."""
+        cut = list(self.running.values())
+        for edit in cut:
+            self._end(edit)
+        return cut
+
+    def _read(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
+        if "edit" in entry:
+            self._edit(entry, labels)
+        elif "undo" in entry or "redo" in entry:
+            self._replay(entry, labels)
+        else:
+            for change in changes_from(entry.get("set", ())):
+                self.table.put(change.key, change.after)
+            _apply(labels, [patch_from(p) for p in entry.get("patches", ())], forward=True)
+
+    def _edit(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
+        number = int(entry["edit"])
+        if number not in self.running:
+            self.running[number] = Edit(str(entry["do"]), number=number, about=entry.get("about", {}))
+            self.last_edit = max(self.last_edit, number)
+        edit = self.running[number]
+        if entry.get("failed"):
+            self._take_back(edit, labels)
+        elif entry.get("end"):
+            self._end(edit)
+        else:
+            patches = [patch_from(p) for p in entry.get("patches", ())]
+            changes = changes_from(entry.get("set", ()))
+            edit.counts |= bool(entry.get("counts"))
+            edit.patches += patches
+            edit.changes += changes
+            edit.entered = (len(patches), len(changes))
+            _apply(labels, patches, forward=True)
+            for change in changes:
+                self.table.put(change.key, change.after)
+
+    def _take_back(self, edit: Edit, labels: LabelVolume | None) -> None:
+        patches, changes = edit.entered or (0, 0)
+        kept, n = len(edit.patches) - patches, len(edit.changes) - changes
+        _apply(labels, edit.patches[kept:][::-1], forward=False)
+        for change in reversed(edit.changes[n:]):
+            self.table.put(change.key, change.before)
+        del edit.patches[kept:], edit.changes[n:]
+        edit.counts = False
+
+    def _end(self, edit: Edit) -> None:
+        del self.running[edit.number]
+        if edit.patches or edit.counts:
+            self.history.push(edit)
+
+    def _replay(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
+        forward = "redo" in entry
+        edit = self.history.step_forward() if forward else self.history.step_back()
+        number = entry["redo" if forward else "undo"]
+        if edit is None or edit.number != number:
+            raise KeyError(f"edit {number} is not the one to {'redo' if forward else 'undo'}")
+        _apply(labels, edit.patches if forward else edit.patches[::-1], forward=forward)
+        replay_changes(self.table, edit, forward=forward)
+
+
+def _apply(labels: LabelVolume | None, patches: Sequence[Any], *, forward: bool) -> None:
+    if labels is not None:
+        for patch in patches:
+            apply_patch(labels, patch, forward=forward)

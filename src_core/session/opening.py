@@ -1,0 +1,222 @@
+"""Sessions begun, and sessions gone on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src_core.embeddings.key import data_fingerprint
+from src_core.embeddings.location import folder_beside, session_beside
+from src_core.errors import SessionError
+from src_core.history import Patch
+from src_core.labels import LabelVolume
+from src_core.labels.files import disk_errors
+from src_core.labels.scanning import stored_blocks
+from src_core.session.entries import (
+    CLOSE,
+    FORMAT,
+    OPEN,
+    VERSION,
+    end_entry,
+    found_entry,
+    open_entry,
+    set_entry,
+)
+from src_core.session.journal import COMPLETE, Journal, refusal
+from src_core.session.loading import Lines, Reader, read_lines
+from src_core.session.lock import SessionLock
+from src_core.session.session import Session
+from src_core.session.state import StateChange
+from src_core.types import PlaneRef
+from src_core.volumes import Volume
+
+JOURNAL, LOCK = "journal.jsonl", "lock"
+
+
+def open_session(volume: Volume, folder: str | Path | None = None) -> Session:
+    """Open the session of an image, or begin one: `labels/objects` and `session/journal.jsonl` in one folder.
+
+    Objects, anchors, prompts, scores and the history are those that were there when the session was closed, or
+    its process killed. `Session.problem` says if it cannot be written down, `Session.read_only` if another
+    process has it open.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    folder
+        `<image>.sam.zarr` beside the image by default.
+
+    Raises
+    ------
+    SessionError
+        The journal is damaged, of another version or of another image; or there is no place for it.
+    VolumeError
+        The labels that are there cannot be used.
+    """
+    if folder is None:
+        if volume.path is None:
+            raise SessionError(
+                f"{volume.name} is not a file on this computer; name a folder for its session: "
+                "open_session(volume, folder)"
+            )
+        folder = folder_beside(volume.path)
+    path = Path(folder) / "labels" / "objects"
+    if not path.exists():
+        with disk_errors(f"make the folder {path.parent}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        LabelVolume.create(path, volume, name="objects")
+    session = Session(volume, LabelVolume.open(path), ids=())
+    go_on(session, Path(folder) / "session")
+    return session
+
+
+def go_on(session: Session, folder: Path | None = None) -> bool:
+    """Keep a journal of a session that has just been made; go on with the one that is there, and say if one was.
+
+    Parameters
+    ----------
+    session
+        With its labels, and nothing done in it yet.
+    folder
+        Where the journal is; beside the labels by default, and nowhere for labels that lie elsewhere.
+
+    Raises
+    ------
+    SessionError, VolumeError
+        As `open_session`. The session can be used all the same, without a journal.
+    """
+    folder = session_beside(session.labels.path) if folder is None else folder
+    if folder is None:
+        return False
+    lock = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = SessionLock(folder / LOCK)
+        lock.acquire()
+    except SessionError as error:
+        session.read_only, lock = str(error), None
+    except OSError as error:
+        session.problem, lock = refusal(folder / JOURNAL, error), None
+    try:
+        return _with_lock(session, folder / JOURNAL, lock)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+
+def _with_lock(session: Session, path: Path, lock: SessionLock | None) -> bool:
+    lines = read_lines(path)
+    if lines is not None:
+        check_image(path, lines.header, session.volume)
+        scan, cut = _load(session, path, lines, writable=lock is not None)
+    if lock is not None:
+        if lines is None:
+            journal = Journal(path, 0, lambda: header_of(session), lock)
+            begin(session, journal)
+        else:
+            journal = Journal(path, lines.size, lock=lock)
+            for entry in cut:
+                journal.append(entry)
+        journal.append(open_entry(OPEN))
+        session.keep(journal)
+    if lines is not None and scan:
+        session.adopt_unknown(session.labels.object_ids())
+    return lines is not None
+
+
+def begin(session: Session, journal: Journal) -> None:
+    """Write down what a session has before its journal begins: its objects, and the labels that are there."""
+    journal.append(set_entry("begin", [StateChange(key, None, value) for key, value in session.snapshot()]))
+    for patch in found_labels(session.labels):
+        journal.append(found_entry(patch))
+
+
+def _load(session: Session, path: Path, lines: Lines, *, writable: bool) -> tuple[bool, list[dict[str, Any]]]:
+    """Give a session what its journal says.
+
+    Returns
+    -------
+    Whether the labels may hold objects that the journal does not know, and the lines that end what a killed
+    process left open.
+    """
+    reader = Reader()
+    opened = max((i for i, e in enumerate(lines.entries) if e.get("do") == OPEN), default=0)
+    clean = any(e.get("do") == CLOSE for e in lines.entries[opened:])
+    complete = path.with_name(COMPLETE).exists()
+    # A killed process may have written a line and not yet the labels it speaks of.
+    redo = writable and complete and not clean and not session.labels.array.read_only
+    for i, entry in enumerate(lines.entries):
+        reader.read(entry, session.labels if redo and i >= opened else None)
+    cut = reader.finish()
+    session.take_over(reader.table, reader.history, reader.last_edit)
+    return not (complete and clean), [end_entry(edit) for edit in cut]
+
+
+def check_image(path: Path, header: dict[str, Any], volume: Volume) -> None:
+    """Raise `SessionError` unless a journal is that of this image."""
+    known, now = header.get("image", {}), image_json(volume)
+    for what in ("axes", "shape"):
+        if known.get(what) != now[what]:
+            raise SessionError(
+                f"the session in {path.parent} belongs to an image with {what} {known.get(what)}, this one has "
+                f"{now[what]}: open the image it belongs to, or move {path.parent} away to start anew; the labels "
+                "stay"
+            )
+    if known.get("fingerprint") != data_fingerprint(volume):
+        raise SessionError(
+            f"the session in {path.parent} belongs to an image of the same size with other pixels "
+            f"({known.get('name')}): open the image it belongs to, or move {path.parent} away to start anew; the "
+            "labels stay"
+        )
+
+
+def header_of(session: Session) -> dict[str, Any]:
+    """Return the first line of a session's journal; reads blocks of the image for its fingerprint."""
+    from src_core import __version__
+
+    image = image_json(session.volume) | {"fingerprint": data_fingerprint(session.volume)}
+    return {
+        "journal": FORMAT,
+        "version": VERSION,
+        "program": __version__,
+        "at": round(time.time(), 3),
+        "image": image,
+        "labels": {"dtype": str(session.labels.dtype), "path": str(session.labels.path.absolute())},
+    }
+
+
+def image_json(volume: Volume) -> dict[str, Any]:
+    """Return what a journal says of its image, without the fingerprint."""
+    return {
+        "name": volume.name,
+        "path": None if volume.path is None else str(volume.path.absolute()),
+        "axes": "".join(volume.axes),
+        "shape": list(volume.shape),
+        "dtype": str(volume.dtype),
+        "scale": dict(volume.scale),
+        "translate": dict(volume.translate),
+        "units": dict(volume.units),
+    }
+
+
+def found_labels(labels: LabelVolume) -> Iterator[Patch]:
+    """Yield all that is in a label volume, as if it were drawn on nothing."""
+    axes, sliced = labels.axes, len(labels.spatial_axes) == 3
+    for start, block in stored_blocks(labels.array, labels.path):
+        at = dict(zip(axes, start, strict=True))
+        planes = [a for a in axes if a not in "yx"]
+        for inner in np.ndindex(*(block.shape[axes.index(a)] for a in planes)):
+            offset = dict(zip(planes, inner, strict=True))
+            ids = block[tuple(offset.get(a, slice(None)) for a in axes)].astype(np.uint32)
+            if ids.any():
+                y, x, (height, width) = at["y"], at["x"], ids.shape
+                index = at["z"] + offset["z"] if sliced else 0
+                t = at["t"] + offset["t"] if "t" in offset else 0
+                box = (y, x, y + height, x + width)
+                yield Patch.of(PlaneRef("z" if sliced else None, index, t), box, np.zeros_like(ids), ids)

@@ -1,0 +1,29 @@
+"""Patches put into labels, and changes of objects done again or taken back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from src_core.history import Edit, Patch
+from src_core.labels import LabelVolume
+from src_core.session.state import Table
+
+
+def apply_patch(labels: LabelVolume, patch: Patch, *, forward: bool) -> None:
+    """Put a patch's pixels into labels, but only those that nobody has changed since.
+
+    Done twice, it does what it does once: a patch of which nobody knows whether it has reached the disk may
+    be applied again.
+    """
+    plane, box = patch.plane, patch.box_yxyx
+    old, new = patch.ids(after=not forward), patch.ids(after=forward)
+    now = labels.read_box(plane.axis, plane.index, box, t=plane.t)
+    ids = np.where((old != new) & (now == old), new, now)
+    if not np.array_equal(ids, now):
+        labels.write_box(plane.axis, plane.index, box, ids, t=plane.t)
+
+
+def replay_changes(table: Table, edit: Edit, *, forward: bool) -> None:
+    """Do what an edit changed of the objects again, or take it back."""
+    for change in edit.changes if forward else reversed(edit.changes):
+        table.put(change.key, change.after if forward else change.before)

@@ -1,0 +1,261 @@
+"""What the user is doing: objects, their anchors and the label volume, with one history.
+
+No Qt and no napari here. Every change of labels goes through a session, may come from any thread, and is
+announced by signals (psygnal) on that thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from src_core.errors import SessionError
+from src_core.history import BoxYX, Edit, Patch
+from src_core.labels import Change, LabelVolume
+from src_core.masks import Mask
+from src_core.session.book import Book, Settings, largest_id
+from src_core.session.entries import replay_entry
+from src_core.session.patching import apply_patch, replay_changes
+from src_core.session.state import Key, ObjectState, Settled, plane_key, settled_json, to_json
+from src_core.types import PlaneRef
+from src_core.volumes import Volume
+
+
+class Session(Book):
+    """Objects on one volume and the labels they are written to.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    labels
+        Where the masks go.
+    ids
+        The objects already in `labels`. By default they are looked for, which reads every chunk; pass () to
+        begin at once and `adopt` them later.
+    """
+
+    labels_changed = Signal(PlaneRef, object)
+    """(plane, box_yxyx or None for the whole plane)"""
+
+    def __init__(self, volume: Volume, labels: LabelVolume, ids: Iterable[int] | None = None) -> None:
+        super().__init__(largest_id(labels.dtype))
+        self.volume, self.labels = volume, labels
+        self.allow_overwrite = False
+        self._lock = threading.RLock()
+        known = list(labels.object_ids() if ids is None else ids)
+        if known:
+            self.adopt(known)
+        else:
+            self.new_object()
+
+    def delete(self, identity: int) -> None:
+        """Erase an object from every plane and forget it; can be undone.
+
+        Raises
+        ------
+        SessionError
+            The object is finished, or the disk is full.
+        """
+        if self._object(identity).done:
+            raise SessionError(f"object {identity} is finished; reopen it to delete it")
+        with self.edit(f"delete object {identity}") as edit:
+            for plane in self._planes_with(identity):
+                self._clear(edit, plane, identity)
+            edit.counts = True
+            with self._book:
+                self._enter(edit, [], self._without(identity))
+        self.objects_changed.emit()
+
+    def _without(self, identity: int) -> Settings:
+        """Return the changes that forget an object; there is always one to go on with."""
+        gone: list[tuple[Key, Any]] = [(("object", identity), None)]
+        rest = set(self.objects) - {identity}
+        if not rest:
+            return [*gone, (("object", 1), to_json(ObjectState(1))), (("current",), 1)]
+        return [*gone, (("current",), max(rest))] if self.current == identity else gone
+
+    def protected(self, writing: set[int]) -> set[int]:
+        """Return the ids that writing the objects `writing` must not touch.
+
+        That is every other object, or only the finished ones where the user allows overwriting.
+        """
+        objects = list(self.objects.items())  # the window may start another one meanwhile
+        return {i for i, o in objects if i not in writing and (o.done or not self.allow_overwrite)}
+
+    # ----------------------------------------------------------------- labels
+
+    def accept(
+        self,
+        plane: PlaneRef,
+        mask: Mask,
+        identity: int | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the user's mask of an object (the current one by default); the plane becomes an anchor.
+
+        Parameters
+        ----------
+        plane, mask, identity
+            (H, W) bool, the mask of the object on the plane.
+        about
+            What the mask was made of, for the journal, as JSON.
+
+        Raises
+        ------
+        SessionError
+            The object is finished, the session is read-only, or the disk is full.
+        VolumeError
+            The mask does not fit the plane.
+        """
+        state = self._object(identity or self.current)
+        if state.done:
+            raise SessionError(f"object {state.id} is finished; reopen it to change it")
+        # A propagation must not get in between the mask and its anchor.
+        with self.edit(f"accept object {state.id}", about) as edit, self._lock:
+            edit.counts = plane not in state.anchors  # confirming what propagation found changes no label
+            self._write(edit, plane, {state.id: mask}, _anchored(state.id, plane))
+        self.objects_changed.emit()
+
+    def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
+        """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).
+
+        The planes become anchors of the objects that were painted or erased.
+        """
+        packed = [Patch.of(*patch) for patch in patches]
+        touched = {
+            (int(i), plane) for plane, _, before, after in patches for i in _changed_ids(before, after) if i
+        }
+        with self.edit("paint") as edit, self._book:
+            self._start(sorted({i for i, _ in touched}))
+            fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
+            self._enter(edit, packed, [change for i, p in fresh for change in _anchored(i, p)])
+        self.objects_changed.emit()
+
+    def write_step(
+        self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], scores: dict[int, float]
+    ) -> None:
+        """Write what propagation found on a plane, as part of `edit`; anchors are left alone."""
+        with self._lock:  # or the user could make an anchor between the look and the writing
+            open_masks = {k: m for k, m in masks.items() if self._open(k, plane)}
+            if open_masks:
+                scored = [(plane_key("score", k, plane), float(scores[k])) for k in open_masks]
+                self._write(edit, plane, open_masks, scored)
+
+    def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
+        """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
+        with self._lock:
+            if self._open(identity, plane):
+                self._clear(edit, plane, identity, [(plane_key("score", identity, plane), None)])
+
+    def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
+        """Note what a complete propagation of an object started from, as part of `edit`."""
+        self._enter(edit, [], [(("settled", identity, axis, t), settled_json(settled))])
+
+    def mask(self, plane: PlaneRef, identity: int) -> Mask:
+        """Return the (H, W) bool mask of an object on a plane."""
+        return np.asarray(self.labels.read_plane(plane.axis, plane.index, plane.t) == identity)
+
+    def anchors(self, identities: list[int], axis: str | None, t: int = 0) -> dict[int, dict[int, Mask]]:
+        """Return the anchors of objects along one axis, as `propagate` wants them; empty masks are left out."""
+        found: dict[int, dict[int, Mask]] = {}
+        for identity in identities:
+            for plane in sorted(list(self._object(identity).anchors), key=lambda p: p.index):
+                if plane.axis == axis and plane.t == t and (mask := self.mask(plane, identity)).any():
+                    found.setdefault(plane.index, {})[identity] = mask
+        return found
+
+    # ---------------------------------------------------------------- history
+
+    def undo(self) -> str | None:
+        """Undo the latest edit and return its name; None if there is nothing to undo."""
+        return self._replay(forward=False)
+
+    def redo(self) -> str | None:
+        """Do the latest undone edit again and return its name; None if there is none."""
+        return self._replay(forward=True)
+
+    def _replay(self, *, forward: bool) -> str | None:
+        self.check_writable()
+        with self._lock:
+            with self._book:
+                edit = self._history.step_forward() if forward else self._history.step_back()
+                if edit is None:
+                    return None
+                self._log(replay_entry(edit, forward=forward))
+            self.flush()
+            for patch in edit.patches if forward else reversed(edit.patches):
+                apply_patch(self.labels, patch, forward=forward)
+            with self._book:
+                replay_changes(self._table, edit, forward=forward)
+            (edit.redo if forward else edit.undo)()
+        for patch in edit.patches:
+            self.labels_changed.emit(patch.plane, patch.box_yxyx)
+        self.objects_changed.emit()
+        self.history_changed.emit()
+        return edit.name
+
+    # ---------------------------------------------------------------- helpers
+
+    def _open(self, identity: int, plane: PlaneRef) -> bool:
+        """Say whether propagation may change an object on a plane."""
+        state = self._object(identity)
+        return not state.done and plane not in state.anchors
+
+    def _write(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], settings: Settings = ()) -> None:
+        """Write masks and make the changes that go with them; the journal has both before the labels."""
+        entered = False
+
+        def first(change: Change) -> None:
+            nonlocal entered
+            if change.box_yxyx is not None and change.before is not None and change.after is not None:
+                entered = True
+                patch = Patch.of(plane, change.box_yxyx, change.before, change.after)
+                self._enter(edit, [patch], settings)
+                self.flush()
+
+        with self._lock:
+            protect = self.protected(set(masks))
+            try:
+                change = self.labels.write_plane(
+                    plane.axis, plane.index, masks, t=plane.t, protect=protect, announce=first
+                )
+            except BaseException:
+                edit.counts = False
+                if entered:
+                    self._take_back(edit)
+                raise
+            if change.box_yxyx is None:
+                if settings:
+                    self._enter(edit, [], settings)
+                return
+        self.labels_changed.emit(plane, change.box_yxyx)
+
+    def _clear(self, edit: Edit, plane: PlaneRef, identity: int, settings: Settings = ()) -> None:
+        shape = self.volume.plane_shape(plane.axis)
+        self._write(edit, plane, {identity: np.zeros(shape, np.bool_)}, settings)
+
+    def _planes_with(self, identity: int) -> list[PlaneRef]:
+        """Return the planes along the first spatial axis that hold an object, reading chunk by chunk."""
+        box = self.labels.bounding_box(identity)
+        if box is None:
+            return []
+        span = {a: range(lo, hi) for a, lo, hi in zip(self.labels.axes, *box, strict=True)}
+        axis = "z" if "z" in span else None
+        times = span.get("t", range(1))
+        return [PlaneRef(axis, i, t) for t in times for i in (span["z"] if axis else range(1))]
+
+
+def _changed_ids(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    changed = before != after
+    return np.union1d(before[changed], after[changed])
+
+
+def _anchored(identity: int, plane: PlaneRef) -> list[tuple[Key, Any]]:
+    """Return the changes that make a plane an anchor, which needs no score."""
+    return [(plane_key("anchor", identity, plane), True), (plane_key("score", identity, plane), None)]
