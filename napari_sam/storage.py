@@ -11,7 +11,7 @@ import numpy as np
 import pooch
 
 from napari_sam.layers import array_of, axes_of
-from src_core.embeddings.location import image_stem
+from src_core.beside import image_stem
 from src_core.errors import SessionError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.volumes import Volume

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         propagate,
         propagate_to_labels,
     )
+    from src_core.session import Session, open_session, replay
     from src_core.types import Candidates
     from src_core.volumes import Plane, Volume, open_volume
 
@@ -56,14 +57,17 @@ __all__ = [
     "PropagationState",
     "Report",
     "SamError",
+    "Session",
     "SessionError",
     "Step",
     "Volume",
     "VolumeError",
     "anchor_masks",
+    "open_session",
     "open_volume",
     "propagate",
     "propagate_to_labels",
+    "replay",
 ]
 
 _HOME = {
@@ -82,14 +86,17 @@ _HOME = {
     "PropagationState": "propagation",
     "Report": "propagation",
     "SamError": "errors",
+    "Session": "session",
     "SessionError": "errors",
     "Step": "propagation",
     "Volume": "volumes",
     "VolumeError": "errors",
     "anchor_masks": "propagation",
+    "open_session": "session",
     "open_volume": "volumes",
     "propagate": "propagation",
     "propagate_to_labels": "propagation",
+    "replay": "session",
 }
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import xxhash
 
 from src_core import frames
-from src_core.errors import VolumeError
 from src_core.model.sam import Sam
 from src_core.tiling import Tile
-from src_core.volumes import Volume
-from src_core.volumes.arrays import read_block
-from src_core.volumes.contrast import sample_blocks
 
 VERSION = 1
 """Of the layout and of how a plane becomes network input: raise it when either changes."""
-SAMPLE_EVERY = 4
-"""Of the at most 64 blocks spread over an image, every fourth is part of its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class StoreKey:
     Attributes
     ----------
     data
-        Fingerprint of the image, see `data_fingerprint`.
+        Fingerprint of the image, see `src_core.volumes.fingerprint`.
     weights
         Fingerprint of the network.
     axis, t, channel
@@ -61,21 +53,6 @@ class StoreKey:
     def described(self) -> dict[str, Any]:
         """Return it as JSON."""
         return asdict(self) | {"contrast": list(self.contrast)}
-
-
-def data_fingerprint(volume: Volume) -> str:
-    """Fingerprint an image by its shape, dtype, level and at most 16 blocks spread over it.
-
-    An edit that none of the blocks shows is found by the digest that is kept with every plane.
-    """
-    array = volume.array
-    digest = xxhash.xxh128(repr((volume.axes, volume.shape, str(volume.dtype), volume.level)).encode())
-    for index in itertools.islice(sample_blocks(array, volume.axes, None), 0, None, SAMPLE_EVERY):
-        try:
-            digest.update(np.ascontiguousarray(read_block(array, index, volume.name)).tobytes())
-        except VolumeError:  # one damaged chunk must not make the good planes useless
-            digest.update(b"damaged")
-    return digest.hexdigest()
 
 
 def tiling_fingerprint(model: Sam, tiles: Sequence[Tile]) -> str:

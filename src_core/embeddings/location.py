@@ -1,26 +1,15 @@
-"""Where embeddings and sessions go if the user does not say: beside the image."""
+"""Where embeddings go if the user does not say: beside the image."""
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import xxhash
 
+from src_core.beside import folder_beside, image_stem
 from src_core.errors import CacheError
 from src_core.volumes import Volume
-
-
-def image_stem(name: str) -> str:
-    """Return a file's name without what says that it is an image, fit to name a folder."""
-    stem = re.sub(r"(\.ome)?\.(zarr|tiff?|n5|h5)$", "", name) or "image"
-    return re.sub(r"[^\w.-]+", "_", stem)
-
-
-def folder_beside(image: Path) -> Path:
-    """Return `<image>.sam.zarr` beside an image's file."""
-    return image.absolute().parent / f"{image_stem(image.name)}.sam.zarr"
 
 
 def embeddings_folder(volume: Volume) -> Path:
@@ -45,13 +34,6 @@ def embeddings_folder(volume: Volume) -> Path:
 
     stamp = xxhash.xxh64(str(path).encode()).hexdigest()
     return Path(pooch.os_cache("napari-sam")) / "embeddings" / f"{image_stem(path.name)}-{stamp}"
-
-
-def session_beside(labels: Path) -> Path | None:
-    """Return where the journal goes beside labels in `<image>.sam.zarr/labels/<name>`; None for labels elsewhere."""
-    path = labels.absolute()
-    home = path.parent.parent
-    return home / "session" if path.parent.name == "labels" and home.name.endswith(".sam.zarr") else None
 
 
 def embeddings_beside(labels: Path) -> Path | None:

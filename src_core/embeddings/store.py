@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src_core.embeddings.eviction import touch, trim
-from src_core.embeddings.key import StoreKey, data_fingerprint, tiling_fingerprint
+from src_core.embeddings.key import StoreKey, tiling_fingerprint
 from src_core.embeddings.location import embeddings_folder
 from src_core.embeddings.shelf import Shelf
 from src_core.embeddings.stamps import stamp
@@ -19,6 +19,7 @@ from src_core.model.sam import Features
 from src_core.predictor import Predictor
 from src_core.types import Cancelled, PlaneRef, Progress
 from src_core.volumes import Volume
+from src_core.volumes.fingerprint import data_fingerprint
 from src_core.zoo.checkpoint import fingerprint
 
 DEFAULT_BYTES = 50 * 10**9

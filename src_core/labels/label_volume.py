@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, cast
@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from src_core.errors import SessionError, VolumeError
 from src_core.labels.files import Prepare, create_in_image, create_label_group, disk_errors
 from src_core.labels.planes import MAX_ID, checked_id, plane_axes, plane_index
-from src_core.labels.scanning import Box, bounding_box, object_ids
+from src_core.labels.scanning import Box, bounding_box, object_ids, stored_blocks
 from src_core.volumes import Volume
 from src_core.volumes.arrays import LazyArray, read_block
 from src_core.volumes.axes import SPATIAL
@@ -347,6 +347,10 @@ class LabelVolume:
     def object_ids(self) -> list[int]:
         """Return the ids present anywhere in the volume, in ascending order, reading one chunk at a time."""
         return object_ids(self.array, self._folder)
+
+    def stored(self) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+        """Yield (start, ids) of every chunk that may hold labels, axes as in `axes`."""
+        return stored_blocks(self.array, self._folder)
 
     def bounding_box(self, object_id: int) -> Box | None:
         """Return the smallest box around an object, reading one chunk at a time.

@@ -84,9 +84,19 @@ def replay_entry(edit: Edit, *, forward: bool) -> dict[str, Any]:
     return stamped({"redo" if forward else "undo": edit.number, "name": edit.name})
 
 
+def replayed_entry(edit: Edit, *, forward: bool) -> dict[str, Any]:
+    """Return the line that says that an undo, or a redo, has reached the labels."""
+    return {"redo" if forward else "undo": edit.number, "end": True}
+
+
 def open_entry(what: str) -> dict[str, Any]:
     """Return the line that a process writes when it opens a session, or closes it properly."""
-    return stamped({"do": what, "pid": os.getpid(), "host": socket.gethostname()})
+    return stamped({"do": what, "pid": os.getpid(), "host": socket.gethostname(), "booted": booted()})
+
+
+def booted() -> float:
+    """Return about when this computer was started, in seconds since 1970."""
+    return round(time.time() - time.monotonic())
 
 
 def found_entry(patch: Patch) -> dict[str, Any]:

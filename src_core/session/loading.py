@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from src_core.errors import SessionError
-from src_core.history import Edit, History
+from src_core.history import Edit, History, Patch
 from src_core.labels import LabelVolume
-from src_core.session.entries import FORMAT, VERSION, changes_from, patch_from
+from src_core.session.entries import FORMAT, OPEN, VERSION, changes_from, patch_from
 from src_core.session.patching import apply_patch, replay_changes
 from src_core.session.state import Table
 
@@ -45,7 +45,7 @@ def read_lines(path: Path) -> Lines | None:
     """
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SessionError(
@@ -110,12 +110,16 @@ class Reader:
         The highest number of an edit.
     running
         Edits that have not ended.
+    in_flight
+        By number of the edit, the patches of the last line of those, and of an undo or redo that has not ended:
+        they may have reached the labels or not. Each is as (patches, forward).
     """
 
     table: Table = field(default_factory=Table)
     history: History = field(default_factory=History)
     last_edit: int = 0
     running: dict[int, Edit] = field(default_factory=dict)
+    in_flight: dict[int, tuple[list[Patch], bool]] = field(default_factory=dict)
 
     def read(self, entry: dict[str, Any], labels: LabelVolume | None = None) -> None:
         """Take one line; with `labels`, do to them what it says.
@@ -135,18 +139,24 @@ class Reader:
                 "away to start anew; the labels stay"
             ) from error
 
-    def finish(self) -> list[Edit]:
-        """End the edits that the end of their process has cut off, and return them."""
-        cut = list(self.running.values())
-        for edit in cut:
+    def land(self, labels: LabelVolume) -> None:
+        """Do to the labels what was in flight."""
+        for patches, forward in self.in_flight.values():
+            _apply(labels, patches, forward=forward)
+
+    def finish(self) -> None:
+        """End the edits that the end of their process has cut off; what was in flight has landed."""
+        for edit in list(self.running.values()):
             self._end(edit)
-        return cut
+        self.in_flight.clear()
 
     def _read(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
         if "edit" in entry:
             self._edit(entry, labels)
         elif "undo" in entry or "redo" in entry:
             self._replay(entry, labels)
+        elif entry.get("do") == OPEN:
+            self.finish()  # whoever opens a session puts its labels right first
         else:
             for change in changes_from(entry.get("set", ())):
                 self.table.put(change.key, change.after)
@@ -158,6 +168,7 @@ class Reader:
             self.running[number] = Edit(str(entry["do"]), number=number, about=entry.get("about", {}))
             self.last_edit = max(self.last_edit, number)
         edit = self.running[number]
+        self.in_flight.pop(number, None)
         if entry.get("failed"):
             self._take_back(edit, labels)
         elif entry.get("end"):
@@ -169,6 +180,8 @@ class Reader:
             edit.patches += patches
             edit.changes += changes
             edit.entered = (len(patches), len(changes))
+            if patches:
+                self.in_flight[number] = (patches, True)
             _apply(labels, patches, forward=True)
             for change in changes:
                 self.table.put(change.key, change.after)
@@ -189,15 +202,20 @@ class Reader:
 
     def _replay(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
         forward = "redo" in entry
+        number = int(entry["redo" if forward else "undo"])
+        if entry.get("end"):
+            self.in_flight.pop(number, None)
+            return
         edit = self.history.step_forward() if forward else self.history.step_back()
-        number = entry["redo" if forward else "undo"]
         if edit is None or edit.number != number:
             raise KeyError(f"edit {number} is not the one to {'redo' if forward else 'undo'}")
-        _apply(labels, edit.patches if forward else edit.patches[::-1], forward=forward)
+        patches = edit.patches if forward else edit.patches[::-1]
+        self.in_flight[number] = (patches, forward)
+        _apply(labels, patches, forward=forward)
         replay_changes(self.table, edit, forward=forward)
 
 
-def _apply(labels: LabelVolume | None, patches: Sequence[Any], *, forward: bool) -> None:
+def _apply(labels: LabelVolume | None, patches: Sequence[Patch], *, forward: bool) -> None:
     if labels is not None:
         for patch in patches:
             apply_patch(labels, patch, forward=forward)

@@ -9,19 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from src_core.embeddings.key import data_fingerprint
-from src_core.embeddings.location import folder_beside, session_beside
+from src_core.beside import folder_beside, session_beside
 from src_core.errors import SessionError
 from src_core.history import Patch
 from src_core.labels import LabelVolume
 from src_core.labels.files import disk_errors
-from src_core.labels.scanning import stored_blocks
 from src_core.session.entries import (
     CLOSE,
     FORMAT,
     OPEN,
     VERSION,
-    end_entry,
+    booted,
     found_entry,
     open_entry,
     set_entry,
@@ -33,8 +31,11 @@ from src_core.session.session import Session
 from src_core.session.state import StateChange
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
+from src_core.volumes.fingerprint import data_fingerprint
 
 JOURNAL, LOCK = "journal.jsonl", "lock"
+SAME_BOOT_S = 120
+"""Clocks are set right now and then: starts of a computer that differ by less are one."""
 
 
 def open_session(volume: Volume, folder: str | Path | None = None) -> Session:
@@ -100,6 +101,7 @@ def go_on(session: Session, folder: Path | None = None) -> bool:
         lock.acquire()
     except SessionError as error:
         session.read_only, lock = str(error), None
+        session.labels = LabelVolume.open(session.labels.path, "r")
     except OSError as error:
         session.problem, lock = refusal(folder / JOURNAL, error), None
     try:
@@ -114,15 +116,13 @@ def _with_lock(session: Session, path: Path, lock: SessionLock | None) -> bool:
     lines = read_lines(path)
     if lines is not None:
         check_image(path, lines.header, session.volume)
-        scan, cut = _load(session, path, lines, writable=lock is not None)
+        scan = _load(session, path, lines, writable=lock is not None)
     if lock is not None:
         if lines is None:
             journal = Journal(path, 0, lambda: header_of(session), lock)
             begin(session, journal)
         else:
             journal = Journal(path, lines.size, lock=lock)
-            for entry in cut:
-                journal.append(entry)
         journal.append(open_entry(OPEN))
         session.keep(journal)
     if lines is not None and scan:
@@ -137,25 +137,22 @@ def begin(session: Session, journal: Journal) -> None:
         journal.append(found_entry(patch))
 
 
-def _load(session: Session, path: Path, lines: Lines, *, writable: bool) -> tuple[bool, list[dict[str, Any]]]:
-    """Give a session what its journal says.
-
-    Returns
-    -------
-    Whether the labels may hold objects that the journal does not know, and the lines that end what a killed
-    process left open.
-    """
+def _load(session: Session, path: Path, lines: Lines, *, writable: bool) -> bool:
+    """Give a session what its journal says; say whether the labels may hold objects it does not know."""
     reader = Reader()
     opened = max((i for i, e in enumerate(lines.entries) if e.get("do") == OPEN), default=0)
     clean = any(e.get("do") == CLOSE for e in lines.entries[opened:])
     complete = path.with_name(COMPLETE).exists()
-    # A killed process may have written a line and not yet the labels it speaks of.
-    redo = writable and complete and not clean and not session.labels.array.read_only
+    repair = writable and complete and not clean and not session.labels.array.read_only
+    # What a killed process has written stays; of what a computer wrote that was switched off, nobody knows.
+    redo = repair and abs(lines.entries[opened].get("booted", 0) - booted()) > SAME_BOOT_S
     for i, entry in enumerate(lines.entries):
         reader.read(entry, session.labels if redo and i >= opened else None)
-    cut = reader.finish()
+    if repair:
+        reader.land(session.labels)
+    reader.finish()
     session.take_over(reader.table, reader.history, reader.last_edit)
-    return not (complete and clean), [end_entry(edit) for edit in cut]
+    return not (complete and clean)
 
 
 def check_image(path: Path, header: dict[str, Any], volume: Volume) -> None:
@@ -208,7 +205,7 @@ def image_json(volume: Volume) -> dict[str, Any]:
 def found_labels(labels: LabelVolume) -> Iterator[Patch]:
     """Yield all that is in a label volume, as if it were drawn on nothing."""
     axes, sliced = labels.axes, len(labels.spatial_axes) == 3
-    for start, block in stored_blocks(labels.array, labels.path):
+    for start, block in labels.stored():
         at = dict(zip(axes, start, strict=True))
         planes = [a for a in axes if a not in "yx"]
         for inner in np.ndindex(*(block.shape[axes.index(a)] for a in planes)):

@@ -19,7 +19,7 @@ from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.masks import Mask
 from src_core.session.book import Book, Settings, largest_id
-from src_core.session.entries import replay_entry
+from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.patching import apply_patch, replay_changes
 from src_core.session.state import Key, ObjectState, Settled, plane_key, settled_json, to_json
 from src_core.types import PlaneRef
@@ -193,6 +193,7 @@ class Session(Book):
                 apply_patch(self.labels, patch, forward=forward)
             with self._book:
                 replay_changes(self._table, edit, forward=forward)
+                self._log(replayed_entry(edit, forward=forward))
             (edit.redo if forward else edit.undo)()
         for patch in edit.patches:
             self.labels_changed.emit(patch.plane, patch.box_yxyx)

@@ -367,3 +367,24 @@ def test_embed_that_is_interrupted_keeps_what_is_done(
     cut = run("embed", stack, "--model", weights)
     assert cut.exit_code == 130 and "what is finished is kept" in cut.stderr
     assert "4 tiles encoded, 2 were there already" in run("embed", stack, "--model", weights).stdout
+
+
+def test_replay_makes_the_labels_of_a_session_again(run: Run, stack: Path, tmp_path: Path) -> None:
+    from src_core import open_session, open_volume
+    from src_core.types import PlaneRef
+
+    session = open_session(open_volume(stack))
+    mask = np.zeros((48, 48), bool)
+    mask[5:20, 6:30] = True
+    session.accept(PlaneRef("z", 2), mask)
+    session.accept(PlaneRef("z", 3), mask)
+    session.undo()
+    labels = np.asarray(session.labels.array[:])
+    session.close()
+    found = run("replay", tmp_path / "cells.sam.zarr", "--out", tmp_path / "again.ome.zarr")
+    assert found.exit_code == 0 and "1 edits, 1 objects" in found.output
+    assert labels.any() and np.array_equal(LabelVolume.open(tmp_path / "again.ome.zarr").array[:], labels)
+    again = run("replay", tmp_path / "cells.sam.zarr", "--out", tmp_path / "again.ome.zarr")
+    assert again.exit_code == 2 and "already exists" in again.output
+    nothing = run("replay", tmp_path, "--out", tmp_path / "other.ome.zarr")
+    assert nothing.exit_code == 2 and "no session in" in nothing.output
