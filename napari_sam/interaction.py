@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from napari_sam.ahead import Ahead
 from napari_sam.layers import OnScreen
-from napari_sam.opening import Sessions, adopt
+from napari_sam.opening import Sessions, adopt, tell
 from napari_sam.prompting import Prompting
 from napari_sam.reactions import Reactions
 from napari_sam.running import Running
@@ -93,6 +93,8 @@ class Interaction:
         self.said.emit("Click on an object.")
         if search:
             adopt(self, scene)
+        else:
+            tell(session)
 
     def bind_undo(self, layer: Any) -> None:
         """Make our undo and redo a layer's."""
@@ -124,9 +126,9 @@ class Interaction:
         self._closed = True
         self._watch.close()
         self.leave(remove=viewer_stays, keep_labels=True)
-        self._sessions.forget()
         self.main.close()
         self.worker.close(wait_s)
+        self._sessions.forget()
 
     @property
     def session(self) -> Session | None:
@@ -252,6 +254,8 @@ class Interaction:
             return
 
         def replayed(name: str | None) -> None:
+            if self.prompting is not None and self.session is session:
+                self.prompting.catch_up()
             self.said.emit(f"{what.capitalize()}: {name}." if name else f"Nothing to {what}.")
 
         work = session.undo if what == "undo" else session.redo

@@ -8,7 +8,9 @@ from weakref import WeakKeyDictionary
 
 from napari_sam import storage
 from napari_sam.layers import volume_of
-from src_core.session import Session
+from napari_sam.workers import notify
+from src_core.errors import SessionError
+from src_core.session import Session, begin_anew, go_on
 from src_core.worker import Priority
 
 if TYPE_CHECKING:
@@ -37,38 +39,60 @@ class Sessions:
         if known is not None and folder is None and known.volume.sizes == volume.sizes:
             known.volume = volume
             return known, False
+        path = storage.labels_path(image, folder)
+        # The same file opened once more: only one of its layers can go on.
+        for other, session in [*self._known.items()]:
+            if other is image or session.labels.path == path:
+                session.close()
+                del self._known[other]
         labels, existed = storage.open_labels(image, volume, folder)
         session = self._known[image] = Session(volume, labels, ids=())
+        if not existed:
+            begin_anew(session)
         return session, existed
 
     def forget(self) -> None:
-        """Let go of all sessions."""
+        """Close all sessions and let go of them."""
+        for session in self._known.values():
+            session.close()
         self._known.clear()
 
 
 def adopt(interaction: Interaction, scene: Scene) -> None:
-    """Look for the objects in labels from an earlier day; until then, clicks would not know their object."""
+    """Go on with labels from an earlier day; until then, clicks would not know their object."""
     interaction.loading = True
     scene.points.mode = "pan_zoom"
     interaction.said.emit("Reading the labels on disk…")
+    session = scene.session
 
     def ready() -> None:
+        if interaction.scene is not scene or interaction.prompting is None:
+            return
         interaction.loading = False
         scene.points.mode = "add"
+        if session.read_only:
+            scene.look_only()
+        interaction.prompting.catch_up()
         interaction.show_current()
+        tell(session)
 
-    def adopted(ids: list[int]) -> None:
+    def adopted(_: bool) -> None:
+        ready()
         if interaction.scene is scene:
-            if ids:
-                scene.session.adopt(ids)
-            ready()
             interaction.said.emit(
-                f"{len(ids)} objects from before. N starts the next; or click to change one."
+                f"{len(session.objects)} objects from before. N starts the next; or click to change one."
             )
 
     def failed(error: BaseException) -> None:
-        if interaction.scene is scene:
-            ready()
+        ready()
         interaction.failed(error)
 
-    interaction.worker.submit(scene.session.labels.object_ids, Priority.CLICK, adopted, failed)
+    interaction.worker.submit(lambda: go_on(session), Priority.CLICK, adopted, failed)
+
+
+def tell(session: Session) -> None:
+    """Tell the user, once, if nothing can be changed, or nothing can be written down."""
+    if session.read_only:
+        notify(SessionError(session.read_only))
+    elif session.problem is not None:
+        notify(session.problem)

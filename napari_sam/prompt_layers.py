@@ -186,7 +186,8 @@ class Drawn:
         shapes.data = []
         if self.shapes:
             shapes.add(self.shapes, shape_type=self.shape_types)
-            shapes.features = self.shape_features
+        # napari keeps the rows of shapes that have gone.
+        shapes.features = self.shape_features.iloc[: len(self.shapes)]
 
 
 def style_points(layer: Points, current: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam import remembered
 from napari_sam.layer_prompts import prompts_on_plane
 from napari_sam.layers import OnScreen, on_plane
 from napari_sam.prompt_layers import DELETE_KEYS, Drawn, deselect_newest, remove_points, style_points
@@ -145,7 +146,7 @@ class Prompting:
         if self._asked is None or self.candidates is None:
             self.interaction.said.emit("Nothing to keep: click on an object first.")
             return False
-        plane, identity, _ = self._asked
+        plane, identity, prompts = self._asked
         session, mask = self.scene.session, self.candidates.masks[self.chosen]
         state = session.objects.get(identity)
         here = state is not None and (plane in state.anchors or plane in state.scores)
@@ -155,13 +156,25 @@ class Prompting:
             )
             return False
 
+        about = {
+            "model": self.interaction.ahead.model_name,
+            "points": prompts.points_yx,
+            "labels": prompts.labels,
+            "box": prompts.box_yxyx,
+            "candidate": self.chosen,
+            "score": float(self.candidates.scores[self.chosen]),
+        }
+
         def kept(_: Any) -> None:
             self.interaction.said.emit(
                 f"Object {identity} kept on this slice. G propagates, N starts the next."
             )
 
         self.interaction.worker.submit(
-            lambda: session.accept(plane, mask, identity), Priority.CLICK, kept, self.interaction.failed
+            lambda: session.accept(plane, mask, identity, about),
+            Priority.CLICK,
+            kept,
+            self.interaction.failed,
         )
         self.drop()
         return True
@@ -200,7 +213,12 @@ class Prompting:
         style_points(scene.points, scene.session.current)
         before, now = self._drawn, Drawn.of(scene.points, scene.boxes)
         self._drawn = now
-        scene.session.note("prompt", lambda: main(self._restore, before), lambda: main(self._restore, now))
+        scene.session.note(
+            "prompt",
+            lambda: main(self._restore, before),
+            lambda: main(self._restore, now),
+            remembered.changed(scene.session, now),
+        )
         scene.set_defaults(self.negative)
         self.ask()
         # napari selects a new point only after it has told of it.
@@ -215,6 +233,16 @@ class Prompting:
         if on_screen is not None and len(layer.data):
             here = on_plane(scene.image, on_screen, layer, layer.data)
             remove_points(layer, here & np.asarray(layer.shown))
+
+    def forget_deleted(self) -> None:
+        """Take note that prompts have gone with their layer, which no undo brings back."""
+        self.scene.session.remember(remembered.changed(self.scene.session, self._drawn))
+
+    def catch_up(self) -> None:
+        """Draw the session's prompts where the layers show others: after a restart, or an undo from before it."""
+        session, drawn = self.scene.session, Drawn.of(self.scene.points, self.scene.boxes)
+        if remembered.changed(session, drawn):
+            self._restore(remembered.redrawn(session, drawn))
 
     def _restore(self, drawn: Drawn) -> None:
         scene = self.scene

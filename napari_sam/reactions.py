@@ -36,6 +36,7 @@ class Reactions:
         scene.listen(session.labels_changed, self._labels_changed)
         scene.listen(session.objects_changed, self._session_changed)
         scene.listen(session.history_changed, self._session_changed)
+        scene.listen(session.troubled, self._troubled)
         scene.viewer.mouse_drag_callbacks.append(self._on_press)
 
     def close(self) -> None:
@@ -103,6 +104,9 @@ class Reactions:
         shown = on_screen is not None and on_screen.plane == plane
         if shown or self.scene.viewer.dims.ndisplay == 3:
             self._redraw()
+
+    def _troubled(self, problem: SessionError) -> None:
+        self.interaction.main(notify, problem)
 
     def _session_changed(self) -> None:
         self.interaction.main(self.interaction.changed.emit)

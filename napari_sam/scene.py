@@ -106,6 +106,11 @@ class Scene:
         """Show what is in the labels now."""
         self.labels.refresh(thumbnail=False, extent=False)
 
+    def look_only(self) -> None:
+        """Keep the brush off labels that another window is changing."""
+        self.labels.data = storage.layer_data(self.image, self.session.labels)
+        self.labels.editable = False
+
     def put_back(self, refused: list[Refused]) -> None:
         """Take back what was painted over objects that must not change."""
         labels = self.session.labels

@@ -59,4 +59,5 @@ class Watch:
         for fresh in (scene.points, scene.boxes):
             interaction.bind_undo(fresh)
         interaction.prompting.layers_renewed()
+        interaction.prompting.forget_deleted()
         interaction.said.emit(f"{layer.name} is needed here and has been made anew; what was in it is gone.")

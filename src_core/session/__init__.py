@@ -1,6 +1,6 @@
 """What the user is doing, written down as it happens."""
 
-from src_core.session.opening import go_on, open_session
+from src_core.session.opening import begin_anew, go_on, open_session
 from src_core.session.replaying import Replayed, replay
 from src_core.session.session import Session
 from src_core.session.state import DrawnPrompts, ObjectState, Settled
@@ -11,6 +11,7 @@ __all__ = [
     "Replayed",
     "Session",
     "Settled",
+    "begin_anew",
     "go_on",
     "open_session",
     "replay",

@@ -170,6 +170,11 @@ class Book:
                 self._start([k for k in drawn])
                 self._enter(edit, [], settings)
 
+    def remember(self, prompts: Mapping[int, DrawnPrompts]) -> None:
+        """Take note of what is drawn for objects, outside of the history."""
+        if prompts and not self.read_only:
+            self._set("prompts", [(("prompts", k), prompts_json(p)) for k, p in prompts.items()])
+
     @property
     def undo_name(self) -> str | None:
         """What would be undone."""
@@ -212,6 +217,10 @@ class Book:
             self._table, self._history, self._count = table, history, last_edit
         self.objects_changed.emit()
         self.history_changed.emit()
+
+    def forget_history(self) -> None:
+        """Begin a new history."""
+        self.take_over(self._table, History(), 0)
 
     def keep(self, journal: Journal) -> None:
         """Write everything down from now on; the journal is closed when nobody has the session any more."""

@@ -182,7 +182,12 @@ class Journal:
 
 def line_of(entry: dict[str, Any]) -> bytes:
     """Return an entry as a line."""
-    return json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return json.dumps(entry, separators=(",", ":"), default=_plain).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has no word for as something it has: numpy's numbers and arrays, paths."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def refusal(path: Path, error: Exception) -> SessionError:

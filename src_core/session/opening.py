@@ -67,17 +67,23 @@ def open_session(volume: Volume, folder: str | Path | None = None) -> Session:
             )
         folder = folder_beside(volume.path)
     path = Path(folder) / "labels" / "objects"
-    if not path.exists():
+    existed = path.exists()
+    if not existed:
         with disk_errors(f"make the folder {path.parent}"):
             path.parent.mkdir(parents=True, exist_ok=True)
         LabelVolume.create(path, volume, name="objects")
     session = Session(volume, LabelVolume.open(path), ids=())
-    go_on(session, Path(folder) / "session")
+    if existed:
+        go_on(session, Path(folder) / "session")
+    else:
+        begin_anew(session, Path(folder) / "session")
     return session
 
 
 def go_on(session: Session, folder: Path | None = None) -> bool:
     """Keep a journal of a session that has just been made; go on with the one that is there, and say if one was.
+
+    Objects that only the labels know are adopted, which reads every chunk where there is no journal.
 
     Parameters
     ----------
@@ -93,48 +99,83 @@ def go_on(session: Session, folder: Path | None = None) -> bool:
     """
     folder = session_beside(session.labels.path) if folder is None else folder
     if folder is None:
+        _adopt(session)
         return False
-    lock = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = SessionLock(folder / LOCK)
-        lock.acquire()
-    except SessionError as error:
-        session.read_only, lock = str(error), None
-        session.labels = LabelVolume.open(session.labels.path, "r")
-    except OSError as error:
-        session.problem, lock = refusal(folder / JOURNAL, error), None
+    lock = _take(session, folder)
     try:
         return _with_lock(session, folder / JOURNAL, lock)
     except BaseException:
         if lock is not None:
             lock.release()
+        _adopt(session)
         raise
+
+
+def begin_anew(session: Session, folder: Path | None = None) -> None:
+    """Keep a journal of a session whose labels are new and empty; one of labels that are gone is set aside.
+
+    Reads nothing of the image and does not wait: for the thread of a window.
+    """
+    folder = session_beside(session.labels.path) if folder is None else folder
+    if folder is None:
+        return
+    lock = _take(session, folder)
+    if lock is None:
+        return
+    path = folder / JOURNAL
+    if path.exists():
+        path.rename(path.with_name(f"journal-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"))
+    _begin(session, path, lock)
+
+
+def _take(session: Session, folder: Path) -> SessionLock | None:
+    """Lock a session; None if another process has it, or nothing can be written there."""
+    lock = SessionLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except SessionError as error:
+        session.read_only = str(error)
+        session.labels = LabelVolume.open(session.labels.path, "r")
+        return None
+    except OSError as error:
+        session.problem = refusal(folder / JOURNAL, error)
+        return None
+    return lock
+
+
+def _adopt(session: Session) -> None:
+    if ids := session.labels.object_ids():
+        session.adopt(ids)
 
 
 def _with_lock(session: Session, path: Path, lock: SessionLock | None) -> bool:
     lines = read_lines(path)
-    if lines is not None:
-        check_image(path, lines.header, session.volume)
-        scan = _load(session, path, lines, writable=lock is not None)
+    if lines is None:
+        _adopt(session)
+        if lock is not None:
+            _begin(session, path, lock)
+        return False
+    check_image(path, lines.header, session.volume)
+    scan = _load(session, path, lines, writable=lock is not None)
     if lock is not None:
-        if lines is None:
-            journal = Journal(path, 0, lambda: header_of(session), lock)
-            begin(session, journal)
-        else:
-            journal = Journal(path, lines.size, lock=lock)
+        journal = Journal(path, lines.size, lock=lock)
         journal.append(open_entry(OPEN))
         session.keep(journal)
-    if lines is not None and scan:
+    if scan:
         session.adopt_unknown(session.labels.object_ids())
-    return lines is not None
+    return True
 
 
-def begin(session: Session, journal: Journal) -> None:
+def _begin(session: Session, path: Path, lock: SessionLock) -> None:
     """Write down what a session has before its journal begins: its objects, and the labels that are there."""
+    journal = Journal(path, 0, lambda: header_of(session), lock)
+    session.forget_history()  # the journal does not know it
     journal.append(set_entry("begin", [StateChange(key, None, value) for key, value in session.snapshot()]))
     for patch in found_labels(session.labels):
         journal.append(found_entry(patch))
+    journal.append(open_entry(OPEN))
+    session.keep(journal)
 
 
 def _load(session: Session, path: Path, lines: Lines, *, writable: bool) -> bool:

@@ -220,6 +220,7 @@ class Session(Book):
                 self._enter(edit, [patch], settings)
                 self.flush()
 
+        self.check_writable()  # a propagation may still run while the session is closed
         with self._lock:
             protect = self.protected(set(masks))
             try:

@@ -232,7 +232,7 @@ def test_a_journal_of_another_image_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x89PNG\r\n", b"[1]\n", b'{"journal":"other"}\n'])
 def test_a_file_that_is_no_journal_is_refused_and_stays(folder: Path, content: bytes) -> None:
-    (folder / "session").mkdir(parents=True)
+    _open(folder).close()
     _journal(folder).write_bytes(content)
     with pytest.raises(SessionError, match=r"not a session's journal; move it away"):
         _open(folder)
@@ -500,6 +500,16 @@ def test_labels_from_before_the_journal_are_part_of_it(tmp_path: Path, folder: P
     again.undo()
     assert (again.labels.read_plane("z", 3) == 9).sum() == 13 * 20
     again.close()
+
+
+def test_labels_that_were_taken_away_make_room_for_a_new_journal(folder: Path, tmp_path: Path) -> None:
+    _, labels = _worked(folder)
+    (folder / "labels" / "objects").rename(tmp_path / "away")
+    session = _open(folder)
+    assert list(session.objects) == [1] and session.undo_name is None
+    session.close()
+    (old,) = (folder / "session").glob("journal-*.jsonl")
+    assert np.array_equal(replay(old, tmp_path / "back.zarr").labels.array[:], labels), "nothing is lost"
 
 
 def test_a_session_lies_beside_its_image_with_its_scale_and_axes(tmp_path: Path) -> None:
