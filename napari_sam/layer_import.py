@@ -77,6 +77,9 @@ class LayerImport:
         if not wanted:
             self._ended(None, False)
             return
+        layers = self.scene.viewer.layers
+        if layers.selection.active is self.layer:
+            layers.selection.active = self.scene.points  # so that the next click is a prompt
         self._states = session.add_objects(said.numbers.values(), replace_current=self._current_is_bare())
         interaction.show_current()
         steps = segment_session(

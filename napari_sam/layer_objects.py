@@ -16,7 +16,7 @@ import numpy as np
 from napari.layers import Labels, Points, Shapes
 from numpy.typing import NDArray
 
-from napari_sam.layer_prompts import Parts, box_prompt, checked, ids_of, names_of, signs_of
+from napari_sam.layer_prompts import Parts, checked, ids_of, names_of, signs_of
 from napari_sam.layers import OnScreen, array_of, indices, mapping
 from src_core.errors import PromptError
 from src_core.prompts import Prompts
@@ -130,33 +130,56 @@ class Frame:
             found[:, d] = self.on_screen.position[d] or 0
         return found
 
-    def plane(self, position: NDArray[np.float64]) -> OnScreen:
-        """Return the plane through an image position."""
-        where: list[int | None] = [None] * self.image.ndim
-        for d in self.sliced:
-            where[d] = int(indices(position[d]))
-        return OnScreen.at(tuple(where), self.on_screen.axes)
+    def planes_of(self, vertices: NDArray[np.float64], starts: NDArray[np.int64]) -> list[OnScreen]:
+        """Return the planes of marks, each by its first vertex."""
+        known: dict[tuple[int, ...], OnScreen] = {}
+        found = []
+        with np.errstate(invalid="ignore"):  # what is not finite is not used
+            inner = indices(vertices[starts][:, self.sliced]).astype(np.int64)
+        for index in map(tuple, inner.tolist()):
+            if index not in known:
+                where: list[int | None] = [None] * self.image.ndim
+                for d, i in zip(self.sliced, index, strict=True):
+                    where[d] = i
+                known[index] = OnScreen.at(tuple(where), self.on_screen.axes)
+            found.append(known[index])
+        return found
 
-    def trouble(self, kind: str, vertices: NDArray[np.float64], leading_differs: bool) -> str | None:
-        """Say why a mark at (N, d) image positions cannot be used; None if it can."""
-        inner = indices(vertices[:, self.sliced])
-        plane = vertices[:, list(self.on_screen.kept)]
-        if not np.isfinite(vertices).all():
-            return OUTSIDE
-        if (inner != inner[0]).any():
-            return ACROSS
-        if not ((inner[0] >= 0) & (inner[0] < [self.sizes[d] for d in self.sliced])).all():
-            return OUTSIDE
-        height, width = self.shape
-        if kind in ("point", "path", "line"):
-            within = ((plane >= -0.5) & (plane <= np.array(self.shape) - 0.5)).all()
-        else:
-            y0, x0, y1, x1 = box_prompt(plane)
-            within = y1 > 0 and x1 > 0 and y0 < height and x0 < width
-        if not within:
-            return OUTSIDE
-        other = any(indices(vertices[0, d]) != self.on_screen.position[d] for d in self.fixed)
-        return ELSEWHERE if other or leading_differs else None
+    def troubles(
+        self, strokes: NDArray[np.bool_], vertices: NDArray[np.float64], starts: NDArray[np.int64]
+    ) -> list[str | None]:
+        """Say why marks cannot be used; None where they can.
+
+        Parameters
+        ----------
+        strokes
+            (K,), False for shapes with an inside, which may reach beyond the image.
+        vertices
+            (N, d) image positions, mark after mark.
+        starts
+            (K,) where each mark begins.
+        """
+        inner, plane = indices(vertices[:, self.sliced]), vertices[:, list(self.on_screen.kept)]
+        finite = np.logical_and.reduceat(np.isfinite(vertices).all(1), starts)
+        low, high = (f.reduceat(inner, starts) for f in (np.minimum, np.maximum))
+        top, bottom = (f.reduceat(plane, starts) for f in (np.minimum, np.maximum))
+        size, shape = np.array([self.sizes[d] for d in self.sliced]), np.array(self.shape)
+        reaches = (np.maximum(bottom, top + 1) > 0).all(1) & (top < shape).all(1)
+        within = ((top >= -0.5) & (bottom <= shape - 0.5)).all(1)
+        inside = ((low >= 0) & (low < size)).all(1) & np.where(strokes, within, reaches)
+        fixed = [self.sliced.index(d) for d in self.fixed]
+        here = np.array([self.on_screen.position[d] for d in self.fixed], np.float64)
+        reasons = (
+            (~finite, OUTSIDE),
+            ((low != high).any(1), ACROSS),
+            (~inside, OUTSIDE),
+            ((low[:, fixed] != here).any(1), ELSEWHERE),
+        )
+        found: list[str | None] = [None] * len(starts)
+        for holds, reason in reversed(reasons):
+            for k in np.flatnonzero(holds):
+                found[k] = reason
+        return found
 
 
 def collect(frame: Frame, layer: Points | Shapes, said: Said, together: Hashable | None = None) -> None:
@@ -173,32 +196,32 @@ def collect(frame: Frame, layer: Points | Shapes, said: Said, together: Hashable
     frame.check(layer)
     if not len(layer.data):
         return
-    points = isinstance(layer, Points)
+    kinds = ["point"] * len(layer.data) if isinstance(layer, Points) else [str(k) for k in layer.shape_type]
+    signs = signs_of(layer) if isinstance(layer, Points) else np.ones(len(layer.data), np.int64)
     marks = [np.atleast_2d(m) for m in layer.data]
-    kinds = ["point"] * len(marks) if points else [str(k) for k in layer.shape_type]
-    signs = signs_of(layer) if points else np.ones(len(marks), np.int64)
-    data = np.concatenate(marks)
-    ends = np.cumsum([len(m) for m in marks])[:-1]
-    vertices = np.split(frame.positions(layer, data), ends)
-    leading = frame.leading(layer)
-    differs = np.split((indices(data[:, : len(leading)]) != leading).any(1), ends)
+    data, starts = np.concatenate(marks), np.cumsum([0, *(len(m) for m in marks[:-1])])
+    vertices, leading = frame.positions(layer, data), frame.leading(layer)
+    strokes = np.isin(kinds, ("point", "path", "line"))
+    troubles = frame.troubles(strokes, vertices, starts)
+    elsewhere = (indices(data[starts, : len(leading)]) != leading).any(1)
+    places, planes = (
+        np.split(vertices[:, list(frame.on_screen.kept)], starts[1:]),
+        frame.planes_of(vertices, starts),
+    )
     loose: list[tuple[OnScreen, NDArray[np.float64]]] = []
     for k, (kind, name, sign) in enumerate(zip(kinds, names_of(layer), signs, strict=True)):
-        trouble = frame.trouble(kind, vertices[k], bool(differs[k].any()))
+        trouble = troubles[k] or (ELSEWHERE if elsewhere[k] else None)
         if trouble is not None:
             said.skipped[trouble] += 1
-            continue
-        plane, where = frame.plane(vertices[k][0]), vertices[k][:, list(frame.on_screen.kept)]
-        if name is None and together is None and not sign:
-            loose.append((plane, where))
-            continue
-        parts = said.of(
-            plane, name if name is not None else (layer.name, k) if together is None else together
-        )
-        if kind == "point":
-            parts.add_points(where, np.array([sign], np.int64))
+        elif name is None and together is None and not sign:
+            loose.append((planes[k], places[k]))
         else:
-            parts.add_shape(kind, where)
+            own = together if together is not None else (layer.name, k)
+            parts = said.of(planes[k], own if name is None else name)
+            if kind == "point":
+                parts.add_points(places[k], signs[k : k + 1])
+            else:
+                parts.add_shape(kind, places[k])
     for plane, where in loose:
         _add_to_nearest(said, plane, where)
 

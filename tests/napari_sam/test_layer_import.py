@@ -56,6 +56,7 @@ def test_every_point_becomes_an_object_on_its_slice(desk: Desk, said: list[str],
     assert not ids[[0, 1, 2, 3, 4, 7, 8]].any()
     assert _anchors(desk) == {1: [6], 2: [5]}, "the empty object 1 gives its number to the first point"
     assert desk.interaction.session.current == 3, "the next click is for a new object"
+    assert desk.viewer.layers.selection.active is desk.interaction.scene.points
     assert said[-1].startswith("2 objects made from “seeds”.") and not warned
 
 
