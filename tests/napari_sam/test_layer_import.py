@@ -473,3 +473,33 @@ def test_progress_counts_objects(desk: Desk, qtbot: Any) -> None:
     _use(desk, desk.viewer.add_labels(_rough()))
     assert any(text.startswith("slice 12 of 12") for text in shown), "reading the layer"
     assert any(text.startswith("object 3 of 3") for text in shown)
+
+
+# ---------------------------------------------------------- in a real window
+
+
+def test_in_a_window_seeds_of_a_scaled_stack_are_chosen_sent_and_taken_back(
+    window: Desk, qtbot: Any, warned: list[str]
+) -> None:
+    place = {"scale": (3.0, 0.5, 0.5), "translate": (10.0, 20, 30)}
+    window.start(**place)
+    panel = SegmentWidget(window.viewer)
+    window.viewer.window.add_dock_widget(panel)
+    window.viewer.add_points(SEEDS, name="seeds", **place)
+    window.viewer.add_shapes([_corners(6, 90, 90, 95, 95)], name="far", **place)
+    panel.from_layer.fill()
+    seeds, far = panel.from_layer.choices.actions()
+    seeds.trigger()
+    window.wait(lambda: not window.interaction.propagating)
+    assert panel.status.text().startswith("2 objects made from “seeds”.") and panel.undo.isEnabled()
+    assert panel.object.text() == "<b>Object 3</b>"
+    panel.propagate_all.click()
+    window.wait(lambda: not window.interaction.propagating)
+    assert np.array_equal(_ids(window) == 1, LEFT) and np.array_equal(_ids(window) == 2, RIGHT)
+    far.trigger()
+    window.wait(lambda: not window.interaction.propagating)
+    assert len(warned) == 1 and "1 outside the image" in warned[0]
+    for _ in range(2):
+        panel.undo.click()
+        window.wait()
+    assert not _ids(window).any() and not panel.undo.isEnabled()
