@@ -25,6 +25,9 @@ def train(
         Path | None,
         typer.Option(help="Folder of .npz files with image and labels; without, drawn stacks only."),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to train further; without, from random ones.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, data and prompts.")] = None,
     config: Annotated[
@@ -32,7 +35,7 @@ def train(
     ] = None,
 ) -> None:
     """Train the small network, or go on with the run found in --out."""
-    settings = _config(out, images, steps, seed, config)
+    settings = _config(out, images, start, steps, seed, config)
     plots = can_plot()
     from src_core.training.loop import train as run
     from src_core.training.loop import training_files
@@ -49,7 +52,12 @@ def train(
 
 
 def _config(
-    out: Path, images: Path | None, steps: int | None, seed: int | None, config: Path | None
+    out: Path,
+    images: Path | None,
+    start: Path | None,
+    steps: int | None,
+    seed: int | None,
+    config: Path | None,
 ) -> TrainConfig:
     from dataclasses import fields
 
@@ -62,15 +70,17 @@ def _config(
         raise SamError(f"{config} has unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
     defaults = TrainConfig(out)
     for name, value in given.items():
-        expected = str if name in ("images", "out") else type(getattr(defaults, name))
+        expected = str if name in ("images", "out", "start") else type(getattr(defaults, name))
         if expected is float and type(value) is int:
             given[name] = float(value)
         elif expected is tuple and type(value) is list:
             given[name] = tuple(str(v) for v in value)
         elif type(value) is not expected:
             raise SamError(f"{config}: {name} must be a {expected.__name__}, got {value!r}")
-    options: dict[str, Any] = {"out": out, "images": images, "steps": steps, "seed": seed}
+    options: dict[str, Any] = {"out": out, "images": images, "start": start, "steps": steps, "seed": seed}
     merged = given | {k: v for k, v in options.items() if v is not None}
+    if merged.get("start") is not None:
+        merged["start"] = Path(merged["start"])
     folder = merged["images"] = None if merged.get("images") is None else Path(merged["images"])
     if folder is not None and folder.resolve().name == TEST_SPLIT_OF:
         merged["excluded"] = tuple(sorted({*merged.get("excluded", ()), *test_files(folder)}))

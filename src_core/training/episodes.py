@@ -124,7 +124,8 @@ def _propagate(
     usable = (mask_iou(own, target[0])[:, 0] > 0.6) & torch.from_numpy(rng.random(len(own)) < 0.5)
     previous = torch.where(usable[:, None, None, None], own, exact)
     for t in range(1, len(truths)):
-        alive = torch.from_numpy(truths[t - 1].any((1, 2)))
+        # A walk that has missed an end goes on: the plane after it has to be recognised, too.
+        alive = torch.from_numpy(truths[max(t - 2, 0) : t].any((0, 2, 3)))
         if not alive.any():
             break
         step = Asked(int(alive.sum()), (0, 0))
