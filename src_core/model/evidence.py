@@ -18,19 +18,19 @@ N_STATISTICS = 5
 
 
 class MaskEvidence(nn.Module):
-    """Correct the predicted IoUs and the presence by what lies inside and around the masks.
+    """Say whether the object is there, and correct the predicted IoUs, by what lies inside and around masks.
 
-    Both corrections start at zero: weights trained without them answer as before.
+    The correction starts at zero: weights trained without it predict the same IoUs as before.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.iou = MLP(3 * width + N_STATISTICS, hidden, 1, 3)
+        for value in self.iou.layers[-1].parameters():
+            nn.init.zeros_(value)
+        # Normalised: a click leaves no doubt, and its large activations must not drown what is hard to tell.
+        self.presence_norm = nn.LayerNorm(5 * width + N_STATISTICS)
         self.presence = MLP(5 * width + N_STATISTICS, hidden, 1, 3)
-        for mlp in (self.iou, self.presence):
-            last = mlp.layers[-1]
-            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(
         self, token: Tensor, keys: Tensor, logits: Tensor, prompt: Tensor | None
@@ -49,7 +49,7 @@ class MaskEvidence(nn.Module):
         Returns
         -------
         tuple of Tensor
-            What to add to the predicted IoUs (B, M) and to the presence logit (B,).
+            What to add to the predicted IoUs (B, M), and the presence as logit (B,).
         """
         masks = logits.detach().sigmoid()
         before = torch.zeros_like(masks[:, :1]) if prompt is None else prompt.detach().sigmoid()
@@ -58,8 +58,8 @@ class MaskEvidence(nn.Module):
         seen = torch.cat([inside, around], -1)
         tokens = token.unsqueeze(1).expand(-1, masks.shape[1], -1)
         iou = self.iou(torch.cat([tokens, seen[:, :-1], numbers], -1))[..., 0]
-        presence = self.presence(torch.cat([token, seen[:, 0], seen[:, -1], numbers[:, 0]], -1))[..., 0]
-        return iou, presence
+        there = torch.cat([token, seen[:, 0], seen[:, -1], numbers[:, 0]], -1)
+        return iou, self.presence(self.presence_norm(there))[..., 0]
 
 
 def _pooled(masks: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

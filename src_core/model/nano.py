@@ -250,7 +250,6 @@ class Nano(Sam):
 
     def __init__(self) -> None:
         super().__init__(NanoEncoder(), NanoPromptEncoder(), NanoMaskDecoder())
-        self.presence_head = MLP(WIDTH, 128, 1, 2)
         self.evidence = MaskEvidence(WIDTH, 128)
 
     def encode(self, image: Tensor) -> Features:
@@ -290,8 +289,8 @@ class Nano(Sam):
         )
         image_pe = self.prompt_encoder.get_dense_pe()[..., top : top + height, left : left + width]
         logits, iou, token, keys = self.mask_decoder.forward_all(features, image_pe, sparse, dense, fine)
-        more_iou, more_presence = self.evidence(token, keys, logits, masks)
-        return logits, iou + more_iou, self.presence_head(token)[:, 0] + more_presence
+        correction, presence = self.evidence(token, keys, logits, masks)
+        return logits, iou + correction, presence
 
 
 def build_nano() -> Nano:

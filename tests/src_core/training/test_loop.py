@@ -81,13 +81,9 @@ def test_a_run_may_begin_with_weights_that_lack_a_part(tmp_path: Path) -> None:
     assert torch.allclose(state[name].float(), kept[name], atol=1e-3)
     assert any(k.startswith("evidence.") for k in state)
 
-    for content, words in (
-        ({"other.weight": torch.zeros(2)}, "cannot be trained further as nano: it has other.weight"),
-        ({name: torch.zeros(2, 7)}, f"cannot be trained further as nano: it has {name}"),
-    ):
-        save_file(content, tmp_path / "foreign.safetensors")
-        with pytest.raises(CheckpointError, match=words):
-            train(replace(config, out=tmp_path / "other", start=tmp_path / "foreign.safetensors"))
+    save_file({name: kept[name].contiguous(), "other": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(CheckpointError, match="cannot be trained further as nano: 1 of its tensors fit"):
+        train(replace(config, out=tmp_path / "other", start=tmp_path / "foreign.safetensors"))
 
 
 def test_a_cancelled_run_loses_no_step_and_may_move(tmp_path: Path) -> None:
@@ -172,7 +168,7 @@ def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, 
         assert math.isfinite(loss.item())
         assert loss.item() > 0
         used = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
-        assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "presence_head", "evidence"}
+        assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "evidence"}
     finally:
         model.zero_grad()
         model.requires_grad_(False)
