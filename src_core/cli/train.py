@@ -46,9 +46,9 @@ def train(
     screen = console()
     screen.print(f"weights: {weights}")
     if plots:
-        plot = out / "loss.png"
-        write_aside(plot, lambda part: _plot_loss(out / "log.jsonl", part), overwrite=True)
-        screen.print(f"loss plot: {plot}")
+        plot = out / "training.png"
+        write_aside(plot, lambda part: _plot(out / "log.jsonl", part), overwrite=True)
+        screen.print(f"plot of loss and scores: {plot}")
 
 
 def _config(
@@ -94,22 +94,31 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SamError(f"{path} is not valid TOML ({error})") from error
 
 
-def _plot_loss(log: Path, path: Path) -> None:
+def _plot(log: Path, path: Path) -> None:
+    """Draw the loss, and below it the scores of the training samples, each smoothed over a fiftieth of the run."""
     import numpy as np
     from matplotlib.figure import Figure
 
-    losses: dict[int, float] = {}
+    records: dict[int, dict[str, float]] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        losses[record["step"]] = record["loss"]  # a resumed run repeats steps; the last time counts
-    order = sorted(losses)
-    values = np.array([losses[step] for step in order])
-    width = max(1, len(values) // 50)
-    smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(order, values, alpha=0.3)
-    axes.plot(order[width - 1 :], smooth)
-    axes.set(xlabel="step", ylabel="loss")
-    axes.grid(alpha=0.3)
+        records[record["step"]] = record  # a resumed run repeats steps; the last time counts
+    order = sorted(records)
+    figure = Figure(figsize=(6, 7), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    for name in ("loss", "first", "corrected", "walk", "ends"):
+        steps = [step for step in order if name in records[step]]
+        if not steps:
+            continue
+        values = np.array([records[step][name] for step in steps])
+        width = max(1, len(values) // 50)
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axes = above if name == "loss" else below
+        (line,) = axes.plot(steps[width - 1 :], smooth, label=name)
+        axes.plot(steps, values, alpha=0.15, color=line.get_color(), linewidth=0.5)
+    above.set(ylabel="loss")
+    below.set(xlabel="step", ylabel="mean IoU; ends: fraction right", ylim=(0, 1))
+    below.legend(loc="lower right")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
     figure.savefig(path, format="png", dpi=150)

@@ -146,13 +146,15 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
         model.train()
-        loss = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
+        outcome = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
+        loss = outcome.loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         optimiser.step()
         _update(average, model, min(config.ema, (1 + step) / (10 + step)))
         record = {"step": step, "loss": round(loss.item(), 4), "norm": round(float(norm), 3)}
+        record |= {name: round(score, 4) for name, score in outcome.scores.items()}
         with (config.out / "log.jsonl").open("a") as log:
             log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
         if progress is not None:

@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, state = load_file(weights), torch.load(out / "state.pt", weights_only=True)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == [0, 1, 2]
-    assert all(math.isfinite(record["loss"]) for record in log)
+    assert all(math.isfinite(record["loss"]) and 0 <= record["corrected"] <= 1 for record in log)
 
     for name in ("state.pt", "nano.safetensors", "log.jsonl"):
         (out / name).unlink()
@@ -163,10 +163,15 @@ def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, 
     model = random_nano()
     model.requires_grad_(True)
     try:
-        loss = episodes.run(model, samples[0], np.random.default_rng(step))
+        outcome = episodes.run(model, samples[0], np.random.default_rng(step))
+        loss = outcome.loss
         loss.backward()  # type: ignore[no-untyped-call]
         assert math.isfinite(loss.item())
         assert loss.item() > 0
+        assert (
+            {"first", "corrected", "ends"} <= outcome.scores.keys() <= {"first", "corrected", "walk", "ends"}
+        )
+        assert all(0 <= score <= 1 for score in outcome.scores.values())
         used = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
         assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "evidence"}
     finally:
