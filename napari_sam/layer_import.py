@@ -104,6 +104,10 @@ class LayerImport:
 
     def _ended(self, progress: Progress | None, stopped: bool) -> None:
         """Say what has come of it: the numbers in the status line, what was left out in one notification."""
+        # Stopped before it began, the work itself has not forgotten the objects that it was to make.
+        self.scene.session.withdraw([state for state in self._states if state.empty], [])
+        if self.interaction.scene is not self.scene:
+            return
         made = sum(not state.empty for state in self._states)
         if isinstance(progress, PromptsProgress):
             self._skipped["where the network sees nothing"] += progress.empty
@@ -114,7 +118,7 @@ class LayerImport:
             next_step = "“All objects” sends them through the stack; Ctrl-Z takes them back."
             words += f"{made} {_objects(made)} made from “{name}”. {next_step}"
         else:
-            words += f"No object made from “{name}”" + ("." if left_out else ": it is empty here.")
+            words += f"No object made from “{name}”" + ("." if left_out or stopped else ": it is empty here.")
         if left_out:
             reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
             missing = f"Left out: {reasons}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from napari.layers import Layer
 
 from napari_sam.widgets.segment import SegmentWidget
 from src_core.types import PlaneRef
+from src_core.worker import Priority
 from tests.napari_sam.conftest import Desk
 from tests.napari_sam.fakes import balls
 
@@ -270,6 +272,27 @@ def test_stopping_keeps_what_is_done_and_undo_takes_it_back(desk: Desk, said: li
     assert not _ids(desk).any() and set(desk.interaction.session.objects) == {15}
 
 
+def test_stopping_before_it_begins_leaves_nothing(desk: Desk, said: list[str]) -> None:
+    desk.start()
+    layer = desk.viewer.add_points(SEEDS)
+    desk.wait()
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(20)
+
+    desk.interaction.worker.submit(hold, Priority.CLICK)
+    assert held.wait(20)
+    desk.interaction.use_layer(layer)
+    assert set(desk.interaction.session.objects) == {1, 2, 3}, "their numbers are reserved"
+    desk.interaction.stop()
+    go_on.set()
+    desk.wait(lambda: not desk.interaction.propagating)
+    assert set(desk.interaction.session.objects) == {3} and desk.interaction.session.undo_name is None
+    assert said[-1].startswith("Stopped; what was done is kept. No object made")
+
+
 def test_a_click_gets_in_between_and_undo_waits(desk: Desk, said: list[str]) -> None:
     desk.start()
     desk.go(6)
@@ -412,12 +435,14 @@ def test_layers_of_other_kinds_and_no_image_are_harmless(desk: Desk, warned: lis
     assert len(warned) == 1 and "neither points nor shapes nor labels" in warned[0]
 
 
-def test_the_image_going_away_meanwhile_ends_the_import(desk: Desk, warned: list[str]) -> None:
+def test_the_image_going_away_meanwhile_ends_the_import(
+    desk: Desk, warned: list[str], said: list[str]
+) -> None:
     image = desk.start()
     desk.predictor.delay_s = 0.05
     data = np.array([[float(z), 16, 16] for z in range(2, 11)])
     layer = desk.viewer.add_points(data)
-    path = desk.interaction.session.labels.path
+    session, path = desk.interaction.session, desk.interaction.session.labels.path
     gone: list[int] = []
 
     def remove(progress: Any, left: Any) -> None:
@@ -429,6 +454,9 @@ def test_the_image_going_away_meanwhile_ends_the_import(desk: Desk, warned: list
     desk.interaction.use_layer(layer)
     desk.wait(lambda: bool(gone))
     assert desk.interaction.session is None and path.exists() and not warned
+    assert "The layer was removed" in said[-1] and not any(
+        o.empty for o in session.objects.values() if o.id < 10
+    )
 
 
 def test_more_objects_than_the_labels_can_hold(desk: Desk, warned: list[str], monkeypatch: Any) -> None:
