@@ -9,11 +9,11 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from src_core.embedding import Embedding
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.history import Edit
 from src_core.masks import Box, Mask, bounds
-from src_core.predictor import Embedding
 from src_core.prompts import Prompts
 from src_core.session import ObjectState, Session
 from src_core.types import PlaneRef

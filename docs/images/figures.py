@@ -123,7 +123,7 @@ def _grid(tiles: Sequence[Picture], columns: int) -> Picture:
 
 def _save(name: str, picture: Picture) -> None:
     path = IMAGES / f"{name}.png"
-    Image.fromarray(picture).quantize(128).save(path, optimize=True)
+    Image.fromarray(picture).quantize(256, Image.Quantize.FASTOCTREE).save(path, optimize=True)
     print(path)
 
 
