@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import xxhash
@@ -38,6 +39,7 @@ class PropagationProgress:
         Objects without a mask to start from.
     """
 
+    unit: ClassVar[str] = "slice"
     done: int
     total: int
     plane: PlaneRef | None = None

@@ -129,7 +129,7 @@ class ObjectsWidget(QWidget):
         if session is None:
             return
         if interaction.propagating:
-            interaction.said.emit("Stop the propagation first.")
+            interaction.said.emit("Stop what is under way first (Shift-G).")
             return
         identity = session.current
         interaction.worker.submit(

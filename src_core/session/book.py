@@ -80,21 +80,6 @@ class Book:
         self.objects_changed.emit()
         return self.objects[identity]
 
-    def adopt(self, ids: Iterable[int]) -> None:
-        """Take over objects that are in the labels already; the latest becomes the current one."""
-        with self._book:
-            fresh: list[tuple[Key, Any]] = [(("object", i), _fresh(i)) for i in ids if i not in self.objects]
-            latest = max([*self.objects, *(key[1] for key, _ in fresh)])
-            self._set("adopt", [*fresh, (("current",), latest)], allowed=True)
-        self.objects_changed.emit()
-
-    def adopt_unknown(self, ids: Iterable[int]) -> None:
-        """Take over objects in the labels that the journal does not know; the current one stays."""
-        with self._book:
-            fresh: list[tuple[Key, Any]] = [(("object", i), _fresh(i)) for i in ids if i not in self.objects]
-            if fresh:
-                self._set("adopt", fresh, allowed=True)
-
     def select(self, identity: int) -> None:
         """Make an object the current one; one that is not known yet is started."""
         if not 1 <= identity <= self._largest_id:
@@ -249,10 +234,16 @@ class Book:
         if fresh:
             self._set("new object", fresh)
 
-    def _enter(self, edit: Edit, patches: list[Patch], settings: Settings) -> None:
-        """Make changes as part of an edit; the labels follow, or have been changed already."""
+    def _enter(
+        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
+    ) -> None:
+        """Make changes as part of an edit, which has `started` objects that are there already.
+
+        The labels follow, or have been changed already.
+        """
         with self._book:
-            changes = [self._table.change(key, value) for key, value in settings]
+            changes = [StateChange(("object", i), None, to_json(self.objects[i])) for i in started]
+            changes += [self._table.change(key, value) for key, value in settings]
             edit.patches += patches
             edit.changes += changes
             self._log(edit_entry(edit, patches, changes))

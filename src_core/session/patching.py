@@ -6,7 +6,7 @@ import numpy as np
 
 from src_core.history import Edit, Patch
 from src_core.labels import LabelVolume
-from src_core.session.state import Table
+from src_core.session.state import ObjectState, Table
 
 
 def apply_patch(labels: LabelVolume, patch: Patch, *, forward: bool) -> None:
@@ -27,3 +27,6 @@ def replay_changes(table: Table, edit: Edit, *, forward: bool) -> None:
     """Do what an edit changed of the objects again, or take it back."""
     for change in edit.changes if forward else reversed(edit.changes):
         table.put(change.key, change.after if forward else change.before)
+    if table.current not in table.objects:  # there is always one to go on with
+        table.current = max(table.objects, default=1)
+        table.objects.setdefault(table.current, ObjectState(table.current))

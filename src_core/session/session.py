@@ -18,15 +18,16 @@ from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.masks import Mask
-from src_core.session.book import Book, Settings, largest_id
+from src_core.session.book import Settings, largest_id
 from src_core.session.entries import replay_entry, replayed_entry
+from src_core.session.objects import Objects
 from src_core.session.patching import apply_patch, replay_changes
-from src_core.session.state import Key, ObjectState, Settled, plane_key, settled_json, to_json
+from src_core.session.state import Key, Settled, plane_key, settled_json
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
 
-class Session(Book):
+class Session(Objects):
     """Objects on one volume and the labels they are written to.
 
     Parameters
@@ -69,16 +70,8 @@ class Session(Book):
                 self._clear(edit, plane, identity)
             edit.counts = True
             with self._book:
-                self._enter(edit, [], self._without(identity))
+                self._enter(edit, [], self._without({identity}))
         self.objects_changed.emit()
-
-    def _without(self, identity: int) -> Settings:
-        """Return the changes that forget an object; there is always one to go on with."""
-        gone: list[tuple[Key, Any]] = [(("object", identity), None)]
-        rest = set(self.objects) - {identity}
-        if not rest:
-            return [*gone, (("object", 1), to_json(ObjectState(1))), (("current",), 1)]
-        return [*gone, (("current",), max(rest))] if self.current == identity else gone
 
     def protected(self, writing: set[int]) -> set[int]:
         """Return the ids that writing the objects `writing` must not touch.
@@ -147,6 +140,14 @@ class Session(Book):
                 scored = [(plane_key("score", k, plane), float(scores[k])) for k in open_masks]
                 self._write(edit, plane, open_masks, scored)
 
+    def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
+        """Write masks of new objects on a plane; it becomes an anchor, and undoing `edit` forgets them again."""
+        with self._lock:
+            started = [k for k in masks if self._object(k).empty]
+            anchored = [setting for k in masks for setting in _anchored(k, plane)]
+            self._write(edit, plane, masks, anchored, started)
+        self.objects_changed.emit()
+
     def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
         with self._lock:
@@ -208,7 +209,14 @@ class Session(Book):
         state = self._object(identity)
         return not state.done and plane not in state.anchors
 
-    def _write(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], settings: Settings = ()) -> None:
+    def _write(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        masks: dict[int, Mask],
+        settings: Settings = (),
+        started: Iterable[int] = (),
+    ) -> None:
         """Write masks and make the changes that go with them; the journal has both before the labels."""
         entered = False
 
@@ -217,7 +225,7 @@ class Session(Book):
             if change.box_yxyx is not None and change.before is not None and change.after is not None:
                 entered = True
                 patch = Patch.of(plane, change.box_yxyx, change.before, change.after)
-                self._enter(edit, [patch], settings)
+                self._enter(edit, [patch], settings, started)
                 self.flush()
 
         self.check_writable()  # a propagation may still run while the session is closed
@@ -234,7 +242,7 @@ class Session(Book):
                 raise
             if change.box_yxyx is None:
                 if settings:
-                    self._enter(edit, [], settings)
+                    self._enter(edit, [], settings, started)
                 return
         self.labels_changed.emit(plane, change.box_yxyx)
 

@@ -8,7 +8,8 @@ from typing import Any
 from src_core.types import PlaneRef
 
 Key = tuple[Any, ...]
-"""What changes: ("current",), ("object", id), ("name", id), ("done", id), ("prompts", id), ("settled", id, axis, t),
+"""What changes: ("current",), ("object", id), ("name", id), ("done", id), ("found", id), ("prompts", id),
+("settled", id, axis, t),
 or ("anchor", id, axis, index, t) and ("score", id, axis, index, t)."""
 
 
@@ -62,6 +63,8 @@ class ObjectState:
         By (axis, t), what the latest complete propagation started from.
     prompts
         What the user drew.
+    found
+        Whether it was in the labels before the session began.
     """
 
     id: int
@@ -71,6 +74,12 @@ class ObjectState:
     scores: dict[PlaneRef, float] = field(default_factory=dict)
     settled: dict[tuple[str, int], Settled] = field(default_factory=dict)
     prompts: DrawnPrompts = field(default_factory=DrawnPrompts)
+    found: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no mask anywhere yet."""
+        return not (self.anchors or self.scores or self.found)
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Table:
         match kind:
             case "object":
                 return to_json(state)
-            case "name" | "done":
+            case "name" | "done" | "found":
                 return getattr(state, kind)
             case "anchor":
                 return PlaneRef(*where) in state.anchors or None
@@ -142,7 +151,7 @@ class Table:
 
 def _put(state: ObjectState, kind: str, where: list[Any], value: Any) -> None:
     match kind:
-        case "name" | "done":
+        case "name" | "done" | "found":
             setattr(state, kind, value)
         case "anchor":
             (state.anchors.add if value else state.anchors.discard)(PlaneRef(*where))
@@ -173,6 +182,7 @@ def to_json(state: ObjectState) -> dict[str, Any]:
         "scores": [[*_plane_json(p), s] for p, s in scores],
         "settled": [[axis, t, _settled_json(s)] for (axis, t), s in sorted(state.settled.items())],
         "prompts": prompts_json(state.prompts),
+        "found": state.found,
     }
 
 
@@ -186,6 +196,7 @@ def from_json(identity: int, value: dict[str, Any]) -> ObjectState:
         {_plane(*p): s for *p, s in value["scores"]},
         {(axis, t): s for axis, t, v in value["settled"] if (s := _settled(v)) is not None},
         _prompts(value["prompts"]),
+        value.get("found", False),
     )
 
 

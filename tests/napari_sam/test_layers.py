@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Points
 
-from napari_sam.layers import axes_of, on_plane, plane_on_screen, to_plane, volume_of, world_of
+from napari_sam.layers import axes_of, on_plane, plane_on_screen, to_plane, volume_of
 from src_core.errors import VolumeError
 from src_core.types import PlaneRef
 
@@ -116,8 +116,9 @@ def test_rotation_in_the_plane_is_fine_and_out_of_it_is_refused() -> None:
     turn[1:3, 1:3] = [[0, -1], [1, 0]]
     viewer, image = _viewer(affine=turn)
     found = plane_on_screen(viewer, image)
-    world = np.asarray(image.data_to_world((0, 3, 5)))
-    assert np.allclose(to_plane(image, found, world[None]), [[3, 5]])
+    assert np.allclose(to_plane(image, found, image, np.array([[0, 3, 5]])), [[3, 5]])
+    world = Points(np.array([image.data_to_world((0, 3, 5))]))
+    assert np.allclose(to_plane(image, found, world, world.data), [[3, 5]])
     tilt = np.eye(4)
     tilt[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
     viewer, image = _viewer(affine=tilt)
@@ -139,7 +140,7 @@ def test_positions_of_another_layer_are_mapped_through_the_world() -> None:
     found = plane_on_screen(viewer, image)
     points = Points(np.array([[8.0, 2.0, 3.0], [7.0, 2.0, 3.0]]), scale=(2, 1, 1))
     assert on_plane(image, found, points, points.data).tolist() == [True, False]
-    assert np.allclose(to_plane(image, found, world_of(points, points.data[:1])), [[2, 4]])
+    assert np.allclose(to_plane(image, found, points, points.data[:1]), [[2, 4]])
 
 
 def test_positions_with_fewer_dimensions_lie_on_every_slice() -> None:
@@ -147,4 +148,4 @@ def test_positions_with_fewer_dimensions_lie_on_every_slice() -> None:
     found = plane_on_screen(viewer, image)
     flat = Points(np.array([[2.0, 3.0]]))
     assert on_plane(image, found, flat, flat.data).all()
-    assert np.allclose(to_plane(image, found, world_of(flat, flat.data)), [[2, 3]])
+    assert np.allclose(to_plane(image, found, flat, flat.data), [[2, 3]])

@@ -139,3 +139,18 @@ def test_a_journal_that_is_refused_costs_no_labels(
     assert later.interaction.accept()
     later.wait()
     assert (later.plane(6) == 2).any()
+
+
+def test_objects_made_of_a_layer_come_back_and_can_be_taken_back(desk: Desk, later: Desk, path: Path) -> None:
+    _begin(desk, path)
+    desk.interaction.use_layer(desk.viewer.add_points(np.array([[6.0, 16, 16], [5, 30, 46]]), name="seeds"))
+    desk.wait(lambda: not desk.interaction.propagating)
+    before = desk.interaction.session.objects
+    assert {k for k, o in before.items() if o.anchors} == {1, 2}
+    release(desk.viewer)
+    _begin(later, path)
+    session = later.interaction.session
+    assert session.objects == before and session.current == 3 and session.labels.array[:].any()
+    later.interaction.undo()
+    later.wait()
+    assert not session.labels.array[:].any() and set(session.objects) == {3}

@@ -205,7 +205,7 @@ def test_nothing_is_deleted_under_a_propagation(
     desk.interaction.propagate()
     objects.delete.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert "Stop the propagation first." in said and len(_filled(desk)) == 9 and not warned
+    assert "Stop what is under way first (Shift-G)." in said and len(_filled(desk)) == 9 and not warned
 
 
 def test_a_table_of_many_objects_is_not_filled_anew_for_each_change(

@@ -1,0 +1,86 @@
+"""Many objects of a session at once: found in the labels, started, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from src_core.session.book import Book, Settings
+from src_core.session.numbers import choose
+from src_core.session.state import Key, ObjectState, to_json
+
+
+class Objects(Book):
+    """A book that knows what to do with many objects."""
+
+    def adopt(self, ids: Iterable[int]) -> None:
+        """Take over objects that are in the labels already; the latest becomes the current one."""
+        with self._book:
+            found = self._found(ids)
+            latest = max([*self.objects, *(key[1] for key, _ in found)])
+            self._set("adopt", [*found, (("current",), latest)], allowed=True)
+        self.objects_changed.emit()
+
+    def adopt_unknown(self, ids: Iterable[int]) -> None:
+        """Take over objects in the labels that the journal does not know; the current one stays."""
+        with self._book:
+            if unknown := [i for i in ids if i not in self.objects]:
+                self._set("adopt", self._found(unknown), allowed=True)
+
+    def add_objects(
+        self, numbers: Iterable[int | None], *, replace_current: bool = False
+    ) -> list[ObjectState]:
+        """Start many objects at once, each under its number if that is free, else under the next free one.
+
+        Parameters
+        ----------
+        numbers
+            A wish, or None, for each; see `choose`.
+        replace_current
+            Give the current object, which must be empty, to the new ones; the next object becomes the current
+            one.
+
+        Raises
+        ------
+        SessionError
+            The label volume's dtype has no ids left, or the session is read-only; nothing has been started.
+        """
+        with self._book:
+            known = set(self.objects) - ({self.current} if replace_current else set())
+            ids, following = choose(list(numbers), known, self._largest_id, spare=int(replace_current))
+            now: list[tuple[Key, Any]] = [(("current",), following)] if replace_current else []
+            fresh = [*ids, following] if replace_current else ids
+            gone: list[tuple[Key, Any]] = [(("object", k), None) for k in set(self.objects) - known]
+            made: list[tuple[Key, Any]] = [(("object", k), to_json(ObjectState(k))) for k in fresh]
+            self._set("new objects", [*gone, *made, *now])
+            states = [self.objects[k] for k in ids]
+        self.objects_changed.emit()
+        return states
+
+    def withdraw(self, states: Iterable[ObjectState]) -> None:
+        """Forget objects that have no mask, outside of the history."""
+        with self._book:
+            if gone := {s.id for s in states if s.id in self.objects}:
+                self._set("forget", self._without(gone), allowed=True)
+        self.objects_changed.emit()
+
+    def unfinished(self) -> list[int]:
+        """Return the ids of objects to propagate: not finished, and with a mask where any has one."""
+        open_objects = [o for o in list(self.objects.values()) if not o.done]
+        return [o.id for o in open_objects if not o.empty] or [o.id for o in open_objects]
+
+    def _without(self, identities: set[int]) -> Settings:
+        """Return the changes that forget objects; there is always one to go on with."""
+        gone: list[tuple[Key, Any]] = [(("object", k), None) for k in sorted(identities)]
+        rest = set(self.objects) - identities
+        if not rest:
+            return [*gone, (("object", 1), to_json(ObjectState(1))), (("current",), 1)]
+        return [*gone, (("current",), max(rest))] if self.current in identities else gone
+
+    def _found(self, ids: Iterable[int]) -> list[tuple[Key, Any]]:
+        return [
+            (("found", i), True)
+            if i in self.objects
+            else (("object", i), to_json(ObjectState(i, found=True)))
+            for i in ids
+        ]
