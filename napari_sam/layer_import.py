@@ -44,10 +44,7 @@ class LayerImport:
         """
         running = self.interaction.running
         on_screen = self.interaction.on_screen()
-        if running is None or on_screen is None:
-            return
-        if running.active:
-            self.interaction.said.emit("Stop what is under way first (Shift-G).")
+        if running is None or on_screen is None or self.interaction.busy():
             return
         layer = self.layer
         if not isinstance(layer, (Points, Shapes, Labels)):

@@ -6,6 +6,7 @@ announced by signals (psygnal) on that thread.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -139,12 +140,17 @@ class Session:
         wishes, limit = list(numbers), int(np.iinfo(self.labels.dtype).max)
         with self._book:
             known = {k: o for k, o in self.objects.items() if not (replace_current and k == self.current)}
-            granted: list[int] = []
+            taken: set[int] = set(known)
+            granted: list[int | None] = []
             for wish in wishes:
-                free = wish is not None and 1 <= wish <= limit // 2 and wish not in known
-                granted.append(wish if wish is not None and free and wish not in granted else 0)
-            following = max([*known, *granted], default=0) + 1
-            ids = [k or (following := following + 1) - 1 for k in granted]
+                if wish is None or not 1 <= wish <= limit // 2 or wish in taken:
+                    granted.append(None)
+                else:
+                    granted.append(wish)
+                    taken.add(wish)
+            above = itertools.count(max(taken, default=0) + 1)
+            ids = [next(above) if k is None else k for k in granted]
+            following = next(above)
             if following + replace_current - 1 > limit:
                 raise SessionError(
                     f"labels of type {self.labels.dtype} cannot hold {len(wishes)} more objects; {len(known)} "
