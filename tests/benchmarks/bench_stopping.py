@@ -62,11 +62,11 @@ def _walk(cache: EmbeddingCache, truth: NDArray[np.bool_], middle: int, directio
         mask, area = found.masks[0], int(truth[z].sum())
         shared = int((mask & truth[z]).sum())
         visits.append(Visit(found.presence, float(found.scores[0]), int(mask.sum()), shared, area))
+        z += direction
         if not mask.any():
             break
         prompt = Prompts(mask=found.logits[0], mask_window=found.window)
         past += not area
-        z += direction
     # What the walk never reached still counts as missed.
     while 0 <= z < len(truth) and truth[z].any():
         visits.append(Visit(0, 0, 0, 0, int(truth[z].sum())))
