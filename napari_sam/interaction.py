@@ -259,8 +259,7 @@ class Interaction:
         session = self.session
         if session is None:
             return
-        if self.propagating:
-            self.said.emit("Stop what is under way first (Shift-G).")
+        if self.busy():
             return
 
         def replayed(name: str | None) -> None:
@@ -270,6 +269,12 @@ class Interaction:
 
         work = session.undo if what == "undo" else session.redo
         self.worker.submit(work, Priority.CLICK, replayed, self.failed)
+
+    def busy(self) -> bool:
+        """Say whether long work is under way, and tell the user to stop it first."""
+        if self.propagating:
+            self.said.emit("Stop what is under way first (Shift-G).")
+        return self.propagating
 
     def _busy_loading(self) -> bool:
         if self.loading:

@@ -44,10 +44,7 @@ class LayerImport:
         """
         running = self.interaction.running
         on_screen = self.interaction.on_screen()
-        if running is None or on_screen is None:
-            return
-        if running.active:
-            self.interaction.said.emit("Stop what is under way first (Shift-G).")
+        if running is None or on_screen is None or self.interaction.busy():
             return
         layer = self.layer
         if not isinstance(layer, (Points, Shapes, Labels)):
@@ -100,7 +97,7 @@ class LayerImport:
             "object" in layer.features and (layer.features["object"] == session.current).any()
             for layer in (scene.points, scene.boxes)
         )
-        return state.empty and not (state.done or state.name or drawn)
+        return state.bare and not drawn
 
     def _ended(self, progress: Progress | None, stopped: bool) -> None:
         """Say what has come of it: the numbers in the status line, what was left out in one notification."""

@@ -204,10 +204,8 @@ def collect(frame: Frame, layer: Points | Shapes, said: Said, together: Hashable
     strokes = np.isin(kinds, ("point", "path", "line"))
     troubles = frame.troubles(strokes, vertices, starts)
     elsewhere = (indices(data[starts, : len(leading)]) != leading).any(1)
-    places, planes = (
-        np.split(vertices[:, list(frame.on_screen.kept)], starts[1:]),
-        frame.planes_of(vertices, starts),
-    )
+    places = np.split(vertices[:, list(frame.on_screen.kept)], starts[1:])
+    planes = frame.planes_of(vertices, starts)
     loose: list[tuple[OnScreen, NDArray[np.float64]]] = []
     for k, (kind, name, sign) in enumerate(zip(kinds, names_of(layer), signs, strict=True)):
         trouble = troubles[k] or (ELSEWHERE if elsewhere[k] else None)

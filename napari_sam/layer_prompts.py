@@ -141,10 +141,15 @@ def prompts_on_plane(
     if points is not None and len(points.data):
         chosen = on_plane(image, on_screen, points, points.data) & _belongs(points, identity)
         parts.add_points(to_plane(image, on_screen, points, points.data[chosen]), signs_of(points)[chosen])
-    if shapes is not None:
-        for kind, data, mine in zip(shapes.shape_type, shapes.data, _belongs(shapes, identity), strict=True):
-            if mine and on_plane(image, on_screen, shapes, data).all():
-                parts.add_shape(str(kind), to_plane(image, on_screen, shapes, data))
+    if shapes is not None and len(shapes.data):
+        # All vertices in one go: finding the way from the layer to the image takes longer than going it.
+        vertices, ends = np.concatenate(shapes.data), np.cumsum([len(v) for v in shapes.data])[:-1]
+        here = np.split(on_plane(image, on_screen, shapes, vertices), ends)
+        places = np.split(to_plane(image, on_screen, shapes, vertices), ends)
+        mine = _belongs(shapes, identity)
+        for kind, on, place, chosen in zip(shapes.shape_type, here, places, mine, strict=True):
+            if chosen and on.all():
+                parts.add_shape(str(kind), place)
     if labels is not None:
         ids = ids_of(image, on_screen, labels, shape)(on_screen)
         parts.masks.append(ids == identity if identity is not None else ids > 0)

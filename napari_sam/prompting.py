@@ -251,6 +251,8 @@ class Prompting:
             drawn.put_back(scene.points, scene.boxes)
         finally:
             scene.quiet = False
+        # New features bring defaults of napari's own: the next shape would belong to no object.
+        scene.set_defaults(self.negative)
         self._drawn = drawn
         style_points(scene.points, scene.session.current)
         self.drop()

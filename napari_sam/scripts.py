@@ -126,8 +126,7 @@ def _anchors(
     in_order = sorted(said.parts, key=lambda k: (_index(k[0]), k[0].channel, k[1]))
     for on_screen, group in groupby(in_order, key=lambda k: k[0]):
         plane = on_screen.plane
-        at = {"z": plane.index} if plane.axis else {}
-        embedding = predictor.embed(volume.plane(**at, t=plane.t, c=on_screen.channel))
+        embedding = predictor.embed(volume.plane_at(plane, on_screen.channel))
         for _, key in group:
             prompts = checked(said.parts[on_screen, key].prompts(frame.shape))
             mask = predictor.predict(embedding, prompts).masks[0]

@@ -15,6 +15,8 @@ from src_core.errors import SamError
 if TYPE_CHECKING:
     from src_core.training.loop import TrainConfig
 
+PATHS = ("images", "out", "start")
+"""Settings that are paths, and text in a TOML file."""
 TEST_SPLIT_OF = "dsb2018"
 """The one training set of which `napari-sam evaluate` uses a part."""
 
@@ -70,7 +72,7 @@ def _config(
         raise SamError(f"{config} has unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
     defaults = TrainConfig(out)
     for name, value in given.items():
-        expected = str if name in ("images", "out", "start") else type(getattr(defaults, name))
+        expected = str if name in PATHS else type(getattr(defaults, name))
         if expected is float and type(value) is int:
             given[name] = float(value)
         elif expected is tuple and type(value) is list:
@@ -79,9 +81,8 @@ def _config(
             raise SamError(f"{config}: {name} must be a {expected.__name__}, got {value!r}")
     options: dict[str, Any] = {"out": out, "images": images, "start": start, "steps": steps, "seed": seed}
     merged = given | {k: v for k, v in options.items() if v is not None}
-    if merged.get("start") is not None:
-        merged["start"] = Path(merged["start"])
-    folder = merged["images"] = None if merged.get("images") is None else Path(merged["images"])
+    merged |= {name: Path(merged[name]) for name in PATHS if merged.get(name) is not None}
+    folder = merged.get("images")
     if folder is not None and folder.resolve().name == TEST_SPLIT_OF:
         merged["excluded"] = tuple(sorted({*merged.get("excluded", ()), *test_files(folder)}))
     return TrainConfig(**merged)

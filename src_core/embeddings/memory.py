@@ -76,8 +76,7 @@ class EmbeddingCache:
             embedding = self.store.get(plane)
             embedding.features(0)
             return embedding
-        where = {} if plane.axis is None else {plane.axis: plane.index}
-        return self.predictor.embed(self.volume.plane(**where, t=plane.t, c=self.channel))
+        return self.predictor.embed(self.volume.plane_at(plane, self.channel))
 
     def __contains__(self, plane: PlaneRef) -> bool:
         with self._lock:

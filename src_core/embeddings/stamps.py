@@ -20,8 +20,7 @@ from src_core.volumes.ome_zarr import local_path
 MAX_FILES = 4096
 RACY_NS = 2 * 10**9
 """A file younger than this may change again without its times showing it."""
-SIZE = 16
-"""Bytes of a stamp."""
+STAMP_BYTES = 16
 
 
 def stamp(volume: Volume, plane: PlaneRef, channel: int) -> bytes | None:

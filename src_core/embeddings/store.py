@@ -116,13 +116,12 @@ class EmbeddingStore:
         CacheError
             The folder of its key holds something else.
         """
-        where = {plane.axis or "z": plane.index}
         if not 0 <= plane.index < self.volume.n_planes(plane.axis):
-            self.volume.plane(**where, t=plane.t, c=self.channel)  # it says what is wrong
+            self.volume.plane_at(plane, self.channel)  # it says what is wrong
         tiles = self.predictor.tiles(self.volume.plane_shape(plane.axis))
         shelf = self._shelf(plane.axis, plane.t)
         return StoredEmbedding(
-            lambda: self.volume.plane(**where, t=plane.t, c=self.channel).rgb8(),
+            lambda: self.volume.plane_at(plane, self.channel).rgb8(),
             tiles,
             self.predictor.model,
             stamp=lambda: stamp(self.volume, plane, self.channel),

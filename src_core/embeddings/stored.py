@@ -10,10 +10,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from src_core.embedding import Embedding
+from src_core.embeddings.stamps import STAMP_BYTES
 from src_core.model.sam import Features, Sam
 from src_core.tiling import Tile
 
 DIGEST_BYTES = 16
+PROOF_BYTES = DIGEST_BYTES + STAMP_BYTES
+"""In front of every tile's features on disk: what they were made from."""
 
 
 class StoredEmbedding(Embedding):
@@ -79,7 +82,7 @@ class StoredEmbedding(Embedding):
         features = _rounded(exact)
         if not all(bool(torch.isfinite(f).all()) for f in features):
             return exact  # beyond what float16 holds: nothing that could be kept
-        self._keep(index, self._digest(index) + (now or bytes(DIGEST_BYTES)), features)
+        self._keep(index, self._digest(index) + (now or bytes(STAMP_BYTES)), features)
         return features
 
     def _digest(self, index: int) -> bytes:

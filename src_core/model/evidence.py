@@ -67,10 +67,12 @@ def _pooled(masks: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     inside = F.avg_pool2d(masks, 4)
     ring = (F.max_pool2d(inside, RING, stride=1, padding=RING // 2) - inside).clamp(min=0)
     columns = keys.flatten(2).transpose(1, 2)
-    means = [
-        (w := weight.flatten(2)) @ columns / (w.sum(-1, keepdim=True) + 1e-3) for weight in (inside, ring)
-    ]
-    return means[0], means[1]
+
+    def mean(weight: Tensor) -> Tensor:
+        flat = weight.flatten(2)
+        return flat @ columns / (flat.sum(-1, keepdim=True) + 1e-3)
+
+    return mean(inside), mean(ring)
 
 
 def _statistics(logits: Tensor, masks: Tensor, before: Tensor) -> Tensor:

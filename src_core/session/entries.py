@@ -15,6 +15,8 @@ from src_core.types import PlaneRef
 
 FORMAT, VERSION = "napari-sam session", 1
 OPEN, CLOSE = "open", "close"
+IMPORT, IMPORTED = "new objects", "forget"
+"""Many objects are started; those that got no mask are forgotten."""
 
 
 def stamped(entry: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,17 @@ from typing import Any
 from src_core.errors import SessionError
 from src_core.history import Edit, History, Patch
 from src_core.labels import LabelVolume
-from src_core.session.entries import FORMAT, OPEN, VERSION, changes_from, patch_from
+from src_core.session.entries import (
+    FORMAT,
+    IMPORT,
+    IMPORTED,
+    OPEN,
+    VERSION,
+    changes_from,
+    patch_from,
+)
 from src_core.session.patching import apply_patch, replay_changes
-from src_core.session.state import Table
+from src_core.session.state import StateChange, Table
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,8 @@ class Reader:
     in_flight
         By number of the edit, the patches of the last line of those, and of an undo or redo that has not ended:
         they may have reached the labels or not. Each is as (patches, forward).
+    promised
+        Objects of an import that has not ended: those without a mask are forgotten with it.
     """
 
     table: Table = field(default_factory=Table)
@@ -120,6 +130,7 @@ class Reader:
     last_edit: int = 0
     running: dict[int, Edit] = field(default_factory=dict)
     in_flight: dict[int, tuple[list[Patch], bool]] = field(default_factory=dict)
+    promised: set[int] = field(default_factory=set)
 
     def read(self, entry: dict[str, Any], labels: LabelVolume | None = None) -> None:
         """Take one line; with `labels`, do to them what it says.
@@ -149,6 +160,7 @@ class Reader:
         for edit in list(self.running.values()):
             self._end(edit)
         self.in_flight.clear()
+        self._forget_promised()
 
     def _read(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
         if "edit" in entry:
@@ -158,9 +170,24 @@ class Reader:
         elif entry.get("do") == OPEN:
             self.finish()  # whoever opens a session puts its labels right first
         else:
-            for change in changes_from(entry.get("set", ())):
+            changes = changes_from(entry.get("set", ()))
+            for change in changes:
                 self.table.put(change.key, change.after)
+            self._promise(entry.get("do"), changes)
             _apply(labels, [patch_from(p) for p in entry.get("patches", ())], forward=True)
+
+    def _promise(self, what: str | None, changes: Sequence[StateChange]) -> None:
+        if what == IMPORT:
+            self.promised = {int(c.key[1]) for c in changes if c.key[0] == "object" and c.after is not None}
+        elif what == IMPORTED:
+            self.promised = set()
+
+    def _forget_promised(self) -> None:
+        for identity in self.promised - {self.table.current}:
+            state = self.table.objects.get(identity)
+            if state is not None and state.bare:
+                del self.table.objects[identity]
+        self.promised = set()
 
     def _edit(self, entry: dict[str, Any], labels: LabelVolume | None) -> None:
         number = int(entry["edit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from src_core.errors import SessionError
@@ -19,12 +20,17 @@ def choose(
     SessionError
         There are not enough numbers up to `limit`, with `spare` more.
     """
-    granted: list[int] = []
+    taken = set(known)
+    granted: list[int | None] = []
     for wish in wishes:
-        free = wish is not None and 1 <= wish <= limit // 2 and wish not in known
-        granted.append(wish if wish is not None and free and wish not in granted else 0)
-    following = max([*known, *granted], default=0) + 1
-    ids = [k or (following := following + 1) - 1 for k in granted]
+        if wish is None or not 1 <= wish <= limit // 2 or wish in taken:
+            granted.append(None)
+        else:
+            granted.append(wish)
+            taken.add(wish)
+    above = itertools.count(max(taken, default=0) + 1)
+    ids = [next(above) if k is None else k for k in granted]
+    following = next(above)
     if following + spare - 1 > limit:
         raise SessionError(
             f"labels with ids up to {limit} cannot hold {len(wishes)} more objects; {len(known)} are there already"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from src_core.session.book import Book, Settings
+from src_core.session.entries import IMPORT, IMPORTED
 from src_core.session.numbers import choose
 from src_core.session.state import Key, ObjectState, to_json
 
@@ -52,16 +53,16 @@ class Objects(Book):
             fresh = [*ids, following] if replace_current else ids
             gone: list[tuple[Key, Any]] = [(("object", k), None) for k in set(self.objects) - known]
             made: list[tuple[Key, Any]] = [(("object", k), to_json(ObjectState(k))) for k in fresh]
-            self._set("new objects", [*gone, *made, *now])
+            self._set(IMPORT, [*gone, *made, *now])
             states = [self.objects[k] for k in ids]
         self.objects_changed.emit()
         return states
 
     def withdraw(self, states: Iterable[ObjectState]) -> None:
-        """Forget objects that have no mask, outside of the history."""
+        """Forget objects that have no mask, outside of the history; this ends what `add_objects` began."""
         with self._book:
-            if gone := {s.id for s in states if s.id in self.objects}:
-                self._set("forget", self._without(gone), allowed=True)
+            gone = {s.id for s in states if s.id in self.objects}
+            self._set(IMPORTED, self._without(gone) if gone else [], allowed=True)
         self.objects_changed.emit()
 
     def unfinished(self) -> list[int]:

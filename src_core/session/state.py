@@ -81,6 +81,11 @@ class ObjectState:
         """Whether it has no mask anywhere yet."""
         return not (self.anchors or self.scores or self.found)
 
+    @property
+    def bare(self) -> bool:
+        """Whether the user has done nothing for it yet."""
+        return self.empty and not (self.name or self.done or self.prompts)
+
 
 @dataclass(frozen=True)
 class StateChange:

@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from src_core.errors import VolumeError
+from src_core.types import PlaneRef
 from src_core.volumes.arrays import LazyArray, read_block
 from src_core.volumes.axes import SPATIAL
 from src_core.volumes.contrast import estimate_limits, sampled_level
@@ -126,6 +127,10 @@ class Volume:
         axis = self._plane_axis(axis)
         row, column = (a for a in self.spatial_axes if a != axis)
         return (row, column)
+
+    def plane_at(self, where: PlaneRef, c: SupportsIndex | None = None) -> Plane:
+        """Read the plane that a reference names, of channel `c`; see `plane`."""
+        return self.plane(**{where.axis or "z": where.index}, t=where.t, c=c)
 
     def plane(
         self,

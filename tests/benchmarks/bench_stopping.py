@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from src_core.embeddings import EmbeddingCache
 from src_core.evaluation import markdown_table
-from src_core.predictor import Embedding, Predictor
+from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.bench_propagation import stacks
+from src_core.types import PlaneRef
+from tests.benchmarks.bench_propagation import stacks, summary
 
 BEYOND = 6
 """How many slices a walk is followed past the object's end."""
@@ -29,15 +31,11 @@ BEYOND = 6
 
 @dataclass(frozen=True)
 class Visit:
-    """One slice of a walk: what the network said, and the truth."""
+    """One slice of a walk: what the network said, and the truth; areas in pixels."""
 
     presence: float
     score: float
     area: int
-    before: int
-    anchor: int
-    smallest: int
-    overlap: float
     shared: int
     true_area: int
 
@@ -48,83 +46,47 @@ Rule = Callable[[Visit], bool]
 
 
 def walks(predictor: Predictor, count: int) -> Iterator[tuple[Walk, Walk]]:
-    """Yield each object's walks up and down."""
+    """Yield each object's walks down and up."""
     for volume, labels, chosen in stacks(count):
-        embeddings: dict[int, Embedding] = {}
-
-        def embed(z: int, kept: dict[int, Embedding] = embeddings, volume: object = volume) -> Embedding:
-            if z not in kept:
-                kept[z] = predictor.embed(volume.plane(z=z))  # type: ignore[attr-defined]
-            return kept[z]
-
+        cache = EmbeddingCache(predictor, volume)
         for k, middle in chosen.items():
-            truth = labels == k
-            yield _walk(predictor, embed, truth, middle, 1), _walk(predictor, embed, truth, middle, -1)
+            yield _walk(cache, labels == k, middle, -1), _walk(cache, labels == k, middle, 1)
 
 
-def _walk(
-    predictor: Predictor,
-    embed: Callable[[int], Embedding],
-    truth: NDArray[np.bool_],
-    middle: int,
-    direction: int,
-) -> Walk:
-    mask = truth[middle]
-    prompt = Prompts(mask=mask)
-    anchor = smallest = before = int(mask.sum())
+def _walk(cache: EmbeddingCache, truth: NDArray[np.bool_], middle: int, direction: int) -> Walk:
+    prompt = Prompts(mask=truth[middle])
     visits: list[Visit] = []
     z, past = middle + direction, 0
     while 0 <= z < len(truth) and past < BEYOND:
-        found = predictor.predict(embed(z), prompt, multimask=False)
-        new = found.masks[0]
-        area, both = int(new.sum()), int((new & mask).sum())
-        visits.append(
-            Visit(
-                found.presence,
-                float(found.scores[0]),
-                area,
-                before,
-                anchor,
-                smallest,
-                both / max(1, area + before - both),
-                int((new & truth[z]).sum()),
-                int(truth[z].sum()),
-            )
-        )
-        if not area:
-            break
-        mask, before, smallest = new, area, min(smallest, area)
-        prompt = Prompts(mask=found.logits[0], mask_window=found.window)
-        past += not truth[z].any()
+        found = cache.predictor.predict(cache.get(PlaneRef("z", z)), prompt, multimask=False)
+        mask, area = found.masks[0], int(truth[z].sum())
+        shared = int((mask & truth[z]).sum())
+        visits.append(Visit(found.presence, float(found.scores[0]), int(mask.sum()), shared, area))
         z += direction
+        if not mask.any():
+            break
+        prompt = Prompts(mask=found.logits[0], mask_window=found.window)
+        past += not area
     # What the walk never reached still counts as missed.
     while 0 <= z < len(truth) and truth[z].any():
-        visits.append(Visit(0, 0, 0, 0, anchor, 0, 0, 0, int(truth[z].sum())))
+        visits.append(Visit(0, 0, 0, 0, int(truth[z].sum())))
         z += direction
     return tuple(visits)
 
 
 def judge(pairs: list[tuple[Walk, Walk]], stops: Rule) -> dict[str, float]:
     """Return the scores of `bench_propagation` under a rule."""
-    ious, ends = [], []
+    objects = []
     for pair in pairs:
         shared = union = 0
+        beyond = []
         for walk in pair:
             end = next((i for i, v in enumerate(walk) if v.area == 0 or stops(v)), len(walk))
-            true_end = sum(v.true_area > 0 for v in walk)
-            ends.append(end - true_end)
-            for i, v in enumerate(walk):
-                shared += v.shared if i < end else 0
-                union += v.true_area + (v.area - v.shared if i < end else 0)
-        ious.append(shared / max(1, union))
-    array = np.array(ends)
-    return {
-        "objects": len(pairs),
-        "3D IoU": float(np.mean(ious)),
-        "ends within 1": float((np.abs(array) <= 1).mean()),
-        "over": float(np.maximum(array, 0).mean()),
-        "under": float(np.maximum(-array, 0).mean()),
-    }
+            beyond.append(end - sum(v.true_area > 0 for v in walk))
+            shared += sum(v.shared for v in walk[:end])
+            union += sum(v.true_area for v in walk) + sum(v.area - v.shared for v in walk[:end])
+        objects.append((shared / max(1, union), beyond[0], beyond[1]))
+    return summary(objects)
 
 
 def rules() -> Iterator[tuple[str, Rule]]:

@@ -210,10 +210,7 @@ def test_an_image_without_slices(desk: Desk) -> None:
 
 def test_objects_that_exist_stay_as_they_are(desk: Desk, warned: list[str], said: list[str]) -> None:
     desk.start()
-    desk.go(6)
-    desk.click(6, 16, 16)
-    desk.interaction.accept()
-    desk.wait()
+    desk.keep()
     session = desk.interaction.session
     session.set_done(1)
     before = _ids(desk)

@@ -27,12 +27,7 @@ def _filled(desk: Desk, identity: int = 1) -> set[int]:
 
 
 def _two_objects(desk: Desk) -> None:
-    desk.start()
-    desk.go(6)
-    for y, x in ((16, 16), (30, 46)):
-        desk.click(6, y, x)
-        desk.interaction.next_object()
-        desk.wait()
+    desk.two_objects()
     desk.interaction.select(1)
     desk.wait()
 

@@ -6,16 +6,19 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src_core.prompts import Prompts
 from src_core.session import DrawnPrompts, Session, open_session
 from src_core.session.state import to_json
-from src_core.types import PlaneRef
+from src_core.session_prompts import Wanted, segment_session
+from src_core.types import Candidates, PlaneRef
 from src_core.volumes import Volume, open_volume
+from tests.src_core.propagation_stub import answer
 
 SHAPE = (8, 40, 48)
 OBJECTS = 4
@@ -28,6 +31,10 @@ def volume() -> Volume:
 
 def disc(rng: np.random.Generator, radius: int = 6) -> np.ndarray:
     y, x = rng.integers(radius, SHAPE[1] - radius), rng.integers(radius, SHAPE[2] - radius)
+    return round_at(y, x, radius)
+
+
+def round_at(y: float, x: float, radius: int = 6) -> np.ndarray:
     yy, xx = np.indices(SHAPE[1:])
     mask: np.ndarray = (yy - y) ** 2 + (xx - x) ** 2 < radius**2
     return mask
@@ -64,6 +71,34 @@ def prompt(session: Session, identity: int, rng: np.random.Generator) -> None:
     session.note("prompt", prompts={identity: new})
 
 
+class Discs:
+    """An embedding cache and its network in one: a point is answered with a disc around it, surely or not."""
+
+    name = "discs"
+
+    def __init__(self) -> None:
+        self.predictor = self
+
+    def get(self, plane: PlaneRef) -> None:
+        """Embed nothing."""
+
+    def predict_many(self, _: None, prompts: Sequence[Prompts]) -> list[Candidates]:
+        """Answer with discs, and with nothing in the corner."""
+        yx = [tuple(p.points_yx[0]) for p in prompts]
+        return [answer(round_at(y, x) & (y + x > 12), float(1 / (1 + x))) for y, x in yx]
+
+
+def seeds(session: Session, identity: int, rng: np.random.Generator) -> None:
+    """Make objects of a layer of points, on several planes; some get no mask."""
+    places = [(int(z), *rng.integers(0, 40, 2).tolist()) for z in np.sort(rng.integers(SHAPE[0], size=6))]
+    places = list(dict.fromkeys(places))
+    wishes = [int(k) if k % 2 else None for k in rng.integers(1, 12, len(places))]
+    made = dict(zip(places, session.add_objects(wishes), strict=True))
+    wanted = [Wanted(PlaneRef("z", z), (z, y, x), lambda y=y, x=x: Prompts([(y, x)])) for z, y, x in places]
+    for _ in segment_session(session, Discs(), wanted, made, "objects from seeds"):  # type: ignore[arg-type]
+        pass
+
+
 def delete(session: Session, identity: int, rng: np.random.Generator) -> None:
     session.delete(identity)
 
@@ -90,7 +125,7 @@ def choose(session: Session, rng: np.random.Generator) -> None:
 
 
 WRITING: dict[Callable[[Session, int, np.random.Generator], None], float] = {
-    accept: 4, stroke: 4, propagate: 2, prompt: 3, delete: 0.7,
+    accept: 4, stroke: 4, propagate: 2, prompt: 3, delete: 0.7, seeds: 0.7,
 }  # fmt: skip
 OTHER: dict[Callable[[Session, np.random.Generator], None], float] = {
     undo: 5, redo: 2, rename: 1, finish: 1, choose: 1,

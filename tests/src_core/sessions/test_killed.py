@@ -19,6 +19,8 @@ from tests.src_core.sessions import script
 STEPS = 60
 """As many as a process gets to do at most."""
 ROOT = Path(__file__).parents[3]
+HALVES = {"propagate": "propagate", "delete": "delete", "seeds": "objects from"}
+"""Steps that can be half done, and what the history calls them."""
 
 
 @pytest.mark.parametrize(
@@ -91,10 +93,10 @@ def _check_half_done(
     if kind == "stroke":  # painted, and killed before the session had heard of it
         assert found == before | {"labels": after["labels"]}
         return False
-    assert kind in ("propagate", "delete"), kind
+    assert kind in HALVES, kind
     assert len(found["done"]) == len(before["done"]) + 1 and not found["undone"]
     name, patches, _ = found["done"][-1]
-    assert name.startswith(kind) and 0 < patches
+    assert name.startswith(HALVES[kind]) and 0 < patches
     assert session.undo() == name
     undone = script.state(session)
     assert undone | {"undone": before["undone"]} == before

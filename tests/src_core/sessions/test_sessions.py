@@ -130,6 +130,23 @@ def test_a_line_that_was_cut_off_anywhere_is_as_if_it_had_not_been_begun(folder:
         assert _lines(folder)[-2]["do"] == "rename"
 
 
+def test_an_import_that_was_cut_off_leaves_no_empty_objects_behind(folder: Path) -> None:
+    session = _open(folder)
+    made = session.add_objects([None] * 4)
+    with session.edit("objects from seeds") as edit:
+        session.write_drafts(edit, Z2, {made[0].id: mask()})
+        session.rename(made[1].id, "the user has seen it")
+        _abandon(session)
+    again = _open(folder)
+    assert sorted(again.objects) == [1, made[0].id, made[1].id] and again.undo_name == "objects from seeds"
+    again.undo()
+    assert sorted(again.objects) == [1, made[1].id]
+    made = again.add_objects([None] * 2)
+    again.withdraw([])  # the import has ended: what is there stays
+    _abandon(again)
+    assert {o.id for o in made} <= set(_open(folder).objects)
+
+
 def test_zeros_at_the_end_are_cut_off_too(folder: Path) -> None:
     found, _ = _worked(folder, 10)
     with _journal(folder).open("ab") as file:
