@@ -59,7 +59,8 @@ def volume_of(layer: Image) -> Volume:
     scale = {a: float(abs(s)) or 1.0 for a, s in zip(axes, layer.scale, strict=True)}
     limits = None if layer.rgb else (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
     names = (*axes, "c") if layer.rgb else axes
-    return open_volume(array_of(layer), axes=names, scale=scale, units=units, contrast_limits=limits)
+    source = list(layer.data) if layer.multiscale else layer.data
+    return open_volume(source, axes=names, scale=scale, units=units, contrast_limits=limits)
 
 
 @dataclass(frozen=True)

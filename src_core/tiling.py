@@ -1,8 +1,16 @@
-"""How a plane is cut into network inputs: whole for the reference networks, native tiles for nano."""
+"""How a plane is cut into network inputs: an overview, and grids of tiles from coarse to enlarged.
+
+The overview shows all of the plane. Where it would shrink the plane, there are grids of overlapping tiles in
+steps of two: coarser than the plane, at its native resolution, and enlarged for objects so small that the
+network's low resolution would blur them. A prompt goes to the grid that fits what it speaks about.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -11,10 +19,18 @@ Extent = tuple[float, float, float, float]
 
 MAX_ZOOM = 2.0
 """Small planes are enlarged at most this much: beyond it there is nothing more to see."""
-OVERLAP_PX = 160
-"""Neighbouring tiles share a band this wide, so that an object smaller than it lies whole in one of them."""
+OVERLAP = 5 / 16
+"""Neighbouring tiles share this part of their side, so that an object smaller than it lies whole in one."""
+OTHER_OVERLAP = 1 / 2
+"""The same for grids that are not native: few of their tiles are ever encoded, so objects get more room."""
 MARGIN = 0.05
 """A prompt fits a tile if this fraction of the tile's side is free around it."""
+MIN_GAIN = 1.25
+"""Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
+ZOOMS = (2, 4)
+"""Enlarged grids."""
+SMALL = 8
+"""An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,11 @@ class Tile:
     input_hw: tuple[int, int]
 
     @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(y0, x0, y1, x1) in pixels of the plane."""
+        return (self.y0, self.x0, self.y1, self.x1)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels of the plane."""
         return (self.y1 - self.y0, self.x1 - self.x0)
@@ -46,6 +67,118 @@ class Tile:
         return (self.input_hw[0] / self.shape[0], self.input_hw[1] / self.shape[1])
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Overlapping tiles of one resolution, row by row.
+
+    Attributes
+    ----------
+    zoom
+        Network pixels per pixel of the plane.
+    rows, columns
+        Where tiles begin and end, in pixels of the plane.
+    first
+        The index of the first tile among all tiles of the plane.
+    """
+
+    zoom: float
+    rows: tuple[tuple[int, int], ...]
+    columns: tuple[tuple[int, int], ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def tile(self, index: int) -> Tile:
+        """Return the tile at a position within the grid."""
+        row, column = divmod(index, len(self.columns))
+        (y0, y1), (x0, x1) = self.rows[row], self.columns[column]
+        height, width = (max(1, round(n * self.zoom)) for n in (y1 - y0, x1 - x0))
+        return Tile(y0, x0, y1, x1, (height, width))
+
+    def best(self, extent: Extent) -> tuple[int, float]:
+        """Return the tile that shows `extent` with most room around it, and that room less the margin."""
+        rooms = [
+            [_free(span, (spans[0][0], spans[-1][1]), extent[d], extent[d + 2]) for span in spans]
+            for d, spans in enumerate((self.rows, self.columns))
+        ]
+        row, column = (int(np.argmax(r)) for r in rooms)
+        sides = [spans[0][1] - spans[0][0] for spans in (self.rows, self.columns)]
+        room = min(rooms[0][row], rooms[1][column], max(sides)) - MARGIN * min(sides)
+        return self.first + row * len(self.columns) + column, room
+
+
+@dataclass(frozen=True)
+class Tiling(Sequence[Tile]):
+    """All the tiles of a plane; they are made when they are asked for, as there may be thousands.
+
+    The order is: the overview, grids coarser than the plane, the native one, enlarged ones.
+
+    Attributes
+    ----------
+    overview
+        The tile that shows the whole plane.
+    grids
+        Coarsest first; none where the overview is good enough.
+    """
+
+    overview: Tile
+    grids: tuple[Grid, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Tile, ...]: ...
+    def __getitem__(self, index: int | slice) -> Tile | tuple[Tile, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        if index in (0, -len(self)):
+            return self.overview
+        at = index + len(self) if index < 0 else index
+        for grid in self.grids:
+            if 0 <= at - grid.first < len(grid):
+                return grid.tile(at - grid.first)
+        raise IndexError(f"there is no tile {index} among {len(self)}")
+
+    def __len__(self) -> int:
+        return 1 + sum(len(grid) for grid in self.grids)
+
+    @property
+    def ahead(self) -> int:
+        """How many tiles, from the first, are worth encoding ahead: all but the enlarged ones."""
+        return 1 + sum(len(grid) for grid in self.grids if grid.zoom <= 1)
+
+    def zoom(self, index: int) -> float:
+        """Return the network pixels per pixel of the plane of a tile."""
+        return (
+            max(self.overview.zoom_yx)
+            if index == 0
+            else next(grid.zoom for grid in self.grids if 0 <= index - grid.first < len(grid))
+        )
+
+    def fitting(self, extent: Extent, finest: float = 1.0) -> int:
+        """Return the index of the most enlarged tile, up to `finest`, that shows `extent` with room around it.
+
+        Where no tile has room, it is the overview.
+        """
+        for grid in reversed(self.grids):
+            if grid.zoom <= finest:
+                index, room = grid.best(extent)
+                if room > 0:
+                    return index
+        return 0
+
+    def starting_at(self, y0: float, x0: float) -> Iterator[Tile]:
+        """Yield the tiles whose first pixel is (y0, x0)."""
+        if (y0, x0) == (0, 0):
+            yield self.overview
+        for grid in self.grids:
+            row = next((i for i, span in enumerate(grid.rows) if span[0] == y0), None)
+            column = next((i for i, span in enumerate(grid.columns) if span[0] == x0), None)
+            if row is not None and column is not None:
+                yield grid.tile(row * len(grid.columns) + column)
+
+
 def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf")) -> Tile:
     """Return the plane as one tile, its longest side `size` network pixels, enlarged at most `max_zoom`."""
     zoom = min(size / max(shape), max_zoom)
@@ -53,47 +186,67 @@ def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf")) -> 
     return Tile(0, 0, *shape, (height, width))
 
 
-def native(shape: tuple[int, int], size: int) -> tuple[Tile, ...]:
-    """Return the overview of a plane, then tiles of `size` pixels at native resolution where it is larger."""
-    overview = whole(shape, size, MAX_ZOOM)
-    if max(shape) <= size:
-        return (overview,)
-    spans = [_spans(n, size) for n in shape]
-    return (
-        overview,
-        *(Tile(y0, x0, y1, x1, (y1 - y0, x1 - x0)) for y0, y1 in spans[0] for x0, x1 in spans[1]),
-    )
+@functools.lru_cache(64)
+def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM) -> Tiling:
+    """Cut a plane of `shape` (H, W) for a network with an input of `size` pixels.
+
+    Parameters
+    ----------
+    shape, size
+        In pixels.
+    max_zoom
+        How much anything is enlarged at most.
+    """
+    overview = whole(shape, size, max_zoom)
+    coarsest = size / max(shape)
+    if coarsest * MIN_GAIN > 1:
+        return Tiling(overview)
+    zooms = [1.0, *(float(z) for z in ZOOMS if z <= max_zoom)]
+    while zooms[0] / 2 >= coarsest * MIN_GAIN:
+        zooms.insert(0, zooms[0] / 2)
+    grids: list[Grid] = []
+    for zoom in zooms:
+        overlap = OVERLAP if zoom == 1 else OTHER_OVERLAP
+        rows, columns = (_spans(n, round(size / zoom), overlap) for n in shape)
+        first = grids[-1].first + len(grids[-1]) if grids else 1
+        grids.append(Grid(zoom, rows, columns, first))
+    return Tiling(overview, tuple(grids))
 
 
-def _spans(length: int, size: int) -> list[tuple[int, int]]:
-    if length <= size:
-        return [(0, length)]
-    count = int(np.ceil((length - OVERLAP_PX) / (size - OVERLAP_PX)))
-    starts = np.rint(np.linspace(0, length - size, count)).astype(int)
-    return [(int(s), int(s) + size) for s in starts]
+def _spans(length: int, side: int, share: float) -> tuple[tuple[int, int], ...]:
+    if length <= side:
+        return ((0, length),)
+    overlap = round(side * share)
+    count = int(np.ceil((length - overlap) / (side - overlap)))
+    starts = np.rint(np.linspace(0, length - side, count)).astype(int)
+    return tuple((int(s), int(s) + side) for s in starts)
 
 
-def best_tile(tiles: tuple[Tile, ...], extent: Extent) -> int:
-    """Return the index of the tile that shows `extent` with most room around it, else of the overview."""
-    rooms = [_room(tile, extent, tiles[0]) for tile in tiles[1:]]
-    if rooms and max(rooms) > 0:
-        return int(np.argmax(rooms)) + 1
-    return 0
+def zoom_for(extent: Extent, low_res_px: int) -> float:
+    """Return how much an object should be enlarged, 1 unless it is small.
+
+    Parameters
+    ----------
+    extent
+        The rectangle it fills.
+    low_res_px
+        Side of a low-resolution pixel in network pixels.
+    """
+    side = max(extent[2] - extent[0], extent[3] - extent[1])
+    # Each further step must be needed: 8 low-resolution pixels are not reached without it.
+    return float(max((z for z in ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
 
 
 def cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
     """Say whether `extent` reaches a border of `tile` beyond which the plane goes on."""
-    return _room(tile, extent, plane, margin=0.0) <= 1
-
-
-def _room(tile: Tile, extent: Extent, plane: Tile, margin: float = MARGIN) -> float:
-    """Return the free pixels between `extent` and the nearest border, not counting borders of the plane."""
-    y0, x0, y1, x1 = extent
-    inf = float("inf")
-    free = (
-        inf if tile.y0 == plane.y0 else y0 - tile.y0,
-        inf if tile.x0 == plane.x0 else x0 - tile.x0,
-        inf if tile.y1 == plane.y1 else tile.y1 - y1,
-        inf if tile.x1 == plane.x1 else tile.x1 - x1,
+    return any(
+        _free((tile.box[d], tile.box[d + 2]), (plane.box[d], plane.box[d + 2]), extent[d], extent[d + 2]) <= 1
+        for d in (0, 1)
     )
-    return min(*free, max(tile.shape)) - margin * min(tile.shape)
+
+
+def _free(span: tuple[int, int], plane: tuple[int, int], start: float, stop: float) -> float:
+    """Return the free pixels on either side of start..stop within `span`; the plane's own ends are no limits."""
+    before = float("inf") if span[0] == plane[0] else start - span[0]
+    after = float("inf") if span[1] == plane[1] else span[1] - stop
+    return min(before, after)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,12 +12,12 @@ import xxhash
 from src_core import frames
 from src_core.errors import VolumeError
 from src_core.model.sam import Sam
-from src_core.tiling import Tile
+from src_core.tiling import Tiling
 from src_core.volumes import Volume
 from src_core.volumes.arrays import read_block
 from src_core.volumes.contrast import sample_blocks
 
-VERSION = 1
+VERSION = 2
 """Of the layout and of how a plane becomes network input: raise it when either changes."""
 SAMPLE_EVERY = 4
 """Of the at most 64 blocks spread over an image, every fourth is part of its fingerprint."""
@@ -78,7 +77,7 @@ def data_fingerprint(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def tiling_fingerprint(model: Sam, tiles: Sequence[Tile]) -> str:
+def tiling_fingerprint(model: Sam, tiles: Tiling) -> str:
     """Fingerprint how a plane is cut up and what each tile becomes as network input."""
-    cut = [(asdict(tile), frames.frame_shape(model, tile)) for tile in tiles]
-    return xxhash.xxh128(repr((model.native_tiles, cut)).encode()).hexdigest()
+    cut = (model.native_tiles, frames.frame_shape(model, tiles.overview), tiles)
+    return xxhash.xxh128(repr(cut).encode()).hexdigest()

@@ -57,7 +57,10 @@ class EmbeddingCache:
         return self._predictor
 
     def get(self, plane: PlaneRef) -> Embedding:
-        """Return the embedding of a plane, computing it if it is not there; call it from the worker."""
+        """Return the embedding of a plane, computing it if it is not there; call it from the worker.
+
+        Of a plane with several tiles none is computed yet: nobody knows which the first click will need.
+        """
         with self._lock:
             if plane in self._kept:
                 self._kept.move_to_end(plane)
@@ -74,10 +77,11 @@ class EmbeddingCache:
             self.store, self._open_store = self._open_store(self.predictor), None
         if self.store is not None:
             embedding = self.store.get(plane)
-            embedding.features(0)
+            if len(embedding.tiles) == 1:
+                embedding.features(0)
             return embedding
-        where = {} if plane.axis is None else {plane.axis: plane.index}
-        return self.predictor.embed(self.volume.plane(**where, t=plane.t, c=self.channel))
+        seen = self.volume.lazy_plane(plane.axis, plane.index, t=plane.t, c=self.channel)
+        return self.predictor.embed(seen)
 
     def __contains__(self, plane: PlaneRef) -> bool:
         with self._lock:

@@ -132,7 +132,8 @@ class _Run:
                 self.planes.setdefault(identity, []).append(index)
 
     def _embed(self, index: int) -> Embedding:
-        return self.predictor.embed(self.volume.plane(**{self.axis: index}, t=self.t, c=self.c), lazily=True)
+        plane = self.volume.lazy_plane(self.axis, index, t=self.t, c=self.c)
+        return self.predictor.embed(plane, lazily=True)
 
     def limits(self, start: int | None, stop: int | None) -> tuple[int, int]:
         count = self.volume.n_planes(self.axis)

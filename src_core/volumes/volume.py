@@ -11,10 +11,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from src_core.errors import VolumeError
-from src_core.volumes.arrays import LazyArray, read_block
+from src_core.volumes.arrays import LazyArray
 from src_core.volumes.axes import SPATIAL
 from src_core.volumes.contrast import estimate_limits, sampled_level
 from src_core.volumes.plane import Limits, Plane
+from src_core.volumes.reading import PlaneReader
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -158,27 +159,43 @@ class Volume:
             decoded.
         """
         axis, position = self._one_position({"z": z, "y": y, "x": x})
+        plane = self.lazy_plane(axis, position, t=t, c=c)
+        _ = plane.pixels  # damage shows here
+        return plane
+
+    def lazy_plane(
+        self, axis: str | None, index: SupportsIndex, *, t: SupportsIndex = 0, c: SupportsIndex | None = None
+    ) -> Plane:
+        """Return a plane of which nothing is read yet: `Plane.rgb8_part` reads parts, `Plane.pixels` all.
+
+        Parameters
+        ----------
+        axis, index
+            The spatial axis it is perpendicular to and the position along it; None or "z" for a 2-D image.
+        t, c
+            As in `plane`.
+
+        Raises
+        ------
+        VolumeError
+            There is no such plane.
+        """
+        axis = self._plane_axis(axis)
+        position = self._checked(index, axis or "z")
         time = self._checked(t, "t")
         channel = self.channel if c is None else self._checked(c, "c")
         row, column = self.plane_axes(axis)
-        index: list[int | slice] = []
-        for name in self.axes:
-            if name == axis:
-                index.append(position)
-            elif name == "t":
-                index.append(time)
-            elif name == "c":
-                index.append(slice(0, 3) if self.rgb else channel)
-            else:
-                index.append(slice(None))
-        where = f"{self.name}, " + ", ".join(
-            f"{a}={i}" for a, i in zip(self.axes, index, strict=True) if not isinstance(i, slice)
+        fixed = {axis: position, "t": time} | ({} if self.rgb else {"c": channel})
+        reader = PlaneReader(
+            arrays=self.arrays[self.level :],
+            axes=self.axes,
+            fixed={a: fixed[a] for a in self.axes if a in fixed},
+            rows=row,
+            columns=column,
+            name=self.name,
         )
-        pixels = read_block(self.array, tuple(index), where.rstrip(", "))
-        kept = [a for a, i in zip(self.axes, index, strict=True) if isinstance(i, slice)]
-        pixels = pixels.transpose([kept.index(a) for a in (row, column, "c") if a in kept])
         return Plane(
-            pixels=pixels,
+            reader=reader,
             axis=axis,
             index=position,
             row_axis=row,

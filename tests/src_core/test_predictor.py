@@ -368,3 +368,114 @@ def test_logits_of_the_overview_guide_a_tile_and_the_other_way_round() -> None:
     assert np.count_nonzero(on_plane & truth) / np.count_nonzero(on_plane | truth) > 0.8
     with pytest.raises(PromptError, match="mask_window"):
         predictor.predict(embedding, Prompts(mask=large.logits[0]))
+
+
+class _Reference(_Threshold):
+    """The same in the frame of a reference network: always square, zeros beside the tile."""
+
+    native_tiles = False
+
+    def normalise(self, image: Tensor) -> Tensor:
+        return image - 127
+
+    def encode(self, image: Tensor) -> Features:
+        return (image[:, :1, ::4, ::4] - (image[:, :1, ::4, ::4] == 0) * 127.0,)
+
+
+def _iou(mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> float:
+    return float(np.count_nonzero(mask & (image > 0)) / np.count_nonzero(mask | (image > 0)))
+
+
+def _seen(predictor: Predictor, image: NDArray[np.uint8], prompt: Prompts) -> tuple[Candidates, list[float]]:
+    """The answer, and how much every tile was enlarged that had to be encoded for it."""
+    embedding = predictor.embed(image)
+    found = predictor.predict(embedding, prompt)
+    mask = predictor.mask_of(found.logits[0], found.window, embedding.shape)
+    np.testing.assert_array_equal(mask, found.masks[0])
+    return found, [embedding.tiles.zoom(i) for i in embedding._features]
+
+
+@pytest.mark.parametrize("model", [_Threshold, _Reference])
+def test_every_network_sees_large_planes_at_native_resolution(model: type[_Threshold]) -> None:
+    image = _bright((1100, 1500), (300, 700, 420, 790))
+    found, zooms = _seen(Predictor(model()), image, Prompts([(310, 720)]))
+    assert zooms == [1]
+    assert _iou(found.masks[0], image) > 0.93
+
+
+def test_whole_planes_only_where_that_is_asked_for() -> None:
+    image = _bright((1100, 1500), (300, 700, 420, 790))
+    predictor = Predictor(_Reference(), whole=True)
+    found, zooms = _seen(predictor, image, Prompts([(310, 720)]))
+    assert zooms == pytest.approx([512 / 1500])
+    assert len(predictor.tiles((9000, 9000))) == 1
+    assert found.window == pytest.approx((0, 0, 1500, 1500), rel=0.01)
+
+
+@pytest.mark.parametrize("model", [_Threshold, _Reference])
+@pytest.mark.parametrize(("side", "zoom"), [(10, 2), (100, 1), (380, 0.5), (900, 0.25)])
+def test_a_box_is_answered_where_it_fits(model: type[_Threshold], side: int, zoom: float) -> None:
+    if model is _Reference and side == 10:
+        zoom = 4
+    image = _bright((2600, 2600), (1000, 1100, 1000 + side, 1100 + side))
+    box = (1000, 1100, 1000 + side, 1100 + side)
+    found, zooms = _seen(Predictor(model()), image, Prompts(box_yxyx=box))
+    assert zooms == [zoom]
+    assert _iou(found.masks[0], image) > 0.8
+    again, zooms = _seen(Predictor(model()), image, Prompts(mask=image > 0))
+    assert zooms == [zoom]
+    assert again.window == found.window
+
+
+def test_a_click_on_something_small_is_asked_again_enlarged() -> None:
+    image = _bright((2000, 2000), (1000, 1100, 1010, 1112))
+    found, zooms = _seen(Predictor(_Reference()), image, Prompts([(1005, 1105)]))
+    assert zooms == [1, 4]
+    assert found.window[2] - found.window[0] == 128
+    blunt, zooms = _seen(Predictor(_Reference(), whole=True), image, Prompts([(1005, 1105)]))
+    assert len(zooms) == 1
+    assert _iou(found.masks[0], image) > 0.8 > _iou(blunt.masks[0], image)
+
+
+def test_a_closer_look_that_trusts_itself_less_changes_nothing() -> None:
+    class Unsure(_Reference):
+        def decode(self, *args: Any, **kwargs: Any) -> Decoded:
+            logits, iou, presence = super().decode(*args, **kwargs)
+            return Decoded(logits, iou * (0.5 if len(self.calls) > 1 else 1.0), presence)
+
+    image = _bright((2000, 2000), (1000, 1100, 1010, 1112))
+    found, zooms = _seen(Predictor(Unsure()), image, Prompts([(1005, 1105)]))
+    assert zooms == [1, 4]
+    assert found.window[2] - found.window[0] == 512
+    assert found.scores[0] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("model", [_Threshold, _Reference])
+def test_what_a_tile_cuts_is_asked_at_the_next_coarser_level_until_it_is_whole(
+    model: type[_Threshold],
+) -> None:
+    image = _bright((2600, 2600), (850, 850, 1500, 1450))
+    found, zooms = _seen(Predictor(model()), image, Prompts([(1000, 1000)]))
+    assert set(zooms) == {1, 0.5} and zooms[-1] == 0.5 and len(zooms) <= 4
+    assert _iou(found.masks[0], image) > 0.97
+    image = _bright((2600, 2600), (100, 100, 2500, 2400))
+    found, zooms = _seen(Predictor(model()), image, Prompts([(1000, 1000)]))
+    assert zooms[0] == 1 and zooms[-1] == pytest.approx(512 / 2600)
+    assert _iou(found.masks[0], image) > 0.97
+
+
+def test_points_outside_the_object_and_the_tile_are_left_out() -> None:
+    model = _Threshold()
+    seen = []
+    decode = model.decode
+
+    def watch(features: Features, points: Any = None, **kwargs: Any) -> Decoded:
+        seen.append(points[1].tolist())
+        return decode(features, points=points, **kwargs)
+
+    model.decode = watch  # type: ignore[method-assign, assignment]
+    predictor = Predictor(model)
+    embedding = predictor.embed(_bright((600, 1000), (300, 700, 340, 760)))
+    predictor.predict(embedding, Prompts([(310, 720), (320, 800), (10, 5)], [1, 0, 0]))
+    predictor.predict(embedding, Prompts([(10, 5), (590, 990)], [0, 0]))
+    assert seen == [[[1, 0]], [[0, 0]]]
