@@ -479,3 +479,17 @@ def test_points_outside_the_object_and_the_tile_are_left_out() -> None:
     predictor.predict(embedding, Prompts([(310, 720), (320, 800), (10, 5)], [1, 0, 0]))
     predictor.predict(embedding, Prompts([(10, 5), (590, 990)], [0, 0]))
     assert seen == [[[1, 0]], [[0, 0]]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20000), (20000, 1), (3, 700), (640, 2), (100, 90)])
+def test_reference_networks_answer_on_planes_of_any_shape(shape: tuple[int, int]) -> None:
+    image = np.full(shape, 10, np.uint8)
+    y, x = (n // 2 if n > 8 else 0 for n in shape)  # the fake network looks at every fourth pixel
+    image[y : y + 60, x : x + 60] = 250
+    predictor = Predictor(_Reference())
+    embedding = predictor.embed(open_volume(image, contrast_limits=(0, 255)).plane())
+    asked = [Prompts([(y, x)]), Prompts(box_yxyx=(y, x, min(y + 60, shape[0]), min(x + 60, shape[1])))]
+    for found in predictor.predict_many(embedding, [*asked, Prompts(mask=image > 200)]):
+        assert found.masks.shape[1:] == shape
+        overlap = np.count_nonzero(found.masks[0] & (image > 200))
+        assert overlap / np.count_nonzero(found.masks[0] | (image > 200)) > 0.85
