@@ -4,7 +4,11 @@ For napari's console and for scripts:
 
 >>> import napari_sam
 >>> mask = napari_sam.segment(image_layer, points_layer)
->>> labels = napari_sam.propagate(viewer, image_layer, points_layer)
+>>> labels = napari_sam.propagate(image_layer, points_layer)
+
+The state behind the panel of an open viewer, for example to make objects of a layer:
+
+>>> napari_sam.interaction_of(viewer).use_layer(points_layer)
 """
 
 from __future__ import annotations

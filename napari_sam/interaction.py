@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
+from napari.layers import Image, Layer
 from psygnal import Signal
 
 from napari_sam.ahead import Ahead
+from napari_sam.layer_import import LayerImport
 from napari_sam.layers import OnScreen
 from napari_sam.opening import Sessions, adopt
 from napari_sam.prompting import Prompting
@@ -22,7 +23,7 @@ from napari_sam.scene import Scene
 from napari_sam.watch import Watch
 from napari_sam.workers import MainThread, make_worker, notify
 from src_core.embeddings import EmbeddingCache
-from src_core.errors import SessionError, VolumeError
+from src_core.errors import SamError, SessionError, VolumeError
 from src_core.session import Session
 from src_core.worker import Priority
 
@@ -50,7 +51,7 @@ class Interaction:
     ready_changed = Signal()
     """Another slice's embedding is there, or another slice is on screen."""
     progress_changed = Signal(object, object)
-    """(PropagationProgress or None at the end, seconds left or None)"""
+    """(progress of the long work under way or None at the end, seconds left or None)"""
     said = Signal(str)
     """A sentence for the status line."""
 
@@ -225,14 +226,23 @@ class Interaction:
             self.accept()
         self.running.start(identities or [self.scene.session.current], start, stop)
 
+    def use_layer(self, layer: Layer) -> None:
+        """Make objects of a points, shapes or labels layer that the user made or loaded."""
+        if self.scene is None or self._busy_loading():
+            return
+        try:
+            LayerImport(self, self.scene, layer).start()
+        except SamError as error:
+            self.failed(error)
+
     def stop(self) -> None:
-        """Stop the propagation under way; what is done stays."""
+        """Stop the propagation or import under way; what is done stays."""
         if self.running is not None:
             self.running.stop()
 
     @property
     def propagating(self) -> bool:
-        """Whether a propagation is under way."""
+        """Whether a propagation, or the import of a layer, is under way."""
         return self.running is not None and self.running.active
 
     def undo(self) -> None:
@@ -247,8 +257,7 @@ class Interaction:
         session = self.session
         if session is None:
             return
-        if self.propagating:
-            self.said.emit("Stop the propagation first.")
+        if self.busy():
             return
 
         def replayed(name: str | None) -> None:
@@ -256,6 +265,12 @@ class Interaction:
 
         work = session.undo if what == "undo" else session.redo
         self.worker.submit(work, Priority.CLICK, replayed, self.failed)
+
+    def busy(self) -> bool:
+        """Say whether long work is under way, and tell the user to stop it first."""
+        if self.propagating:
+            self.said.emit("Stop what is under way first (Shift-G).")
+        return self.propagating
 
     def _busy_loading(self) -> bool:
         if self.loading:

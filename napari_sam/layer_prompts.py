@@ -1,14 +1,18 @@
-"""What points, shapes and painted regions say about one object on one plane."""
+"""What points, shapes and painted regions say about objects on planes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
-from napari_sam.layers import OnScreen, array_of, fit, on_plane, to_plane, world_of
+from napari_sam.layers import OnScreen, array_of, indices, mapping, on_plane, to_plane
+from src_core.errors import PromptError
 from src_core.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -39,31 +43,79 @@ def along(vertices: NDArray[np.float64], n: int = 5) -> NDArray[np.float64]:
     return np.stack([np.interp(where, steps, vertices[:, d]) for d in (0, 1)], axis=1)
 
 
-def points_prompt(
-    image: Image, on_screen: OnScreen, layer: Points, identity: int | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the (N, 2) points of a layer on the plane and their labels, 1 unless its features say negative.
+@dataclass
+class Parts:
+    """All that is said about one object on one plane, in pixels of the plane; masks are drawn when asked for."""
 
-    With `identity`, points whose features name another object are left out.
-    """
-    if not len(layer.data):
-        return np.zeros((0, 2)), np.zeros(0, np.int64)
-    chosen = on_plane(image, on_screen, layer, layer.data) & _belongs(
-        layer.features, len(layer.data), identity
-    )
-    points = (
-        to_plane(image, on_screen, world_of(layer, layer.data[chosen])) if chosen.any() else np.zeros((0, 2))
-    )
-    signs = np.ones(len(layer.data), np.int64)
-    if "label" in layer.features:
-        signs = (layer.features["label"].astype(str) != "negative").to_numpy().astype(np.int64)
-    return points, signs[chosen]
+    points: list[NDArray[np.float64]] = field(default_factory=list)
+    signs: list[NDArray[np.int64]] = field(default_factory=list)
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    outlines: list[NDArray[np.float64]] = field(default_factory=list)
+    masks: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def add_points(self, points: NDArray[np.float64], signs: NDArray[np.int64] | None = None) -> None:
+        """Add (N, 2) points, inside the object unless `signs` has 0."""
+        self.points.append(points)
+        self.signs.append(np.ones(len(points), np.int64) if signs is None else signs)
+
+    def add_shape(self, kind: str, vertices: NDArray[np.float64]) -> None:
+        """Add a shape of napari: a rectangle is a box, a closed outline a mask and its box, a stroke points."""
+        if kind in ("path", "line"):
+            self.add_points(along(vertices))
+        elif kind == "rectangle":
+            self.boxes.append(vertices)
+        else:
+            self.outlines.append(ellipse_outline(vertices) if kind == "ellipse" else vertices)
+
+    def prompts(self, shape: tuple[int, int]) -> Prompts | None:
+        """Return it all as prompts on a plane of `shape`; None if nothing is said.
+
+        Raises
+        ------
+        PromptError
+            A prompt lies outside the plane.
+        """
+        drawn = [m for m in (*(polygon2mask(shape, o) for o in self.outlines), *self.masks) if m.any()]
+        mask = np.logical_or.reduce(drawn) if drawn else None
+        framed = [*self.boxes, *self.outlines]
+        if mask is not None and not framed:
+            framed.append(np.argwhere(mask))
+        box = box_prompt(np.concatenate(framed)) if framed else None
+        points = np.concatenate(self.points) if self.points else np.zeros((0, 2))
+        if not len(points) and box is None and mask is None:
+            return None
+        prompts = Prompts(points, np.concatenate(self.signs) if self.signs else [], box, mask)
+        prompts.check_inside(shape)
+        return prompts
 
 
-def _belongs(features: Any, count: int, identity: int | None) -> NDArray[np.bool_]:
-    if identity is None or "object" not in features:
-        return np.ones(count, np.bool_)
-    return np.asarray(features["object"].to_numpy() == identity, np.bool_)
+def signs_of(layer: Points) -> NDArray[np.int64]:
+    """Return 0 for every point whose feature `label` says "negative", else 1."""
+    if "label" not in layer.features:
+        return np.ones(len(layer.data), np.int64)
+    return (layer.features["label"].astype(str) != "negative").to_numpy().astype(np.int64)
+
+
+def names_of(layer: Points | Shapes) -> list[Hashable | None]:
+    """Return the feature `object` of every point or shape, None without one; whole numbers are int."""
+    if "object" not in layer.features:
+        return [None] * len(layer.data)
+    return [_name(value) for value in layer.features["object"]]
+
+
+def _name(value: Any) -> Hashable | None:
+    if pd.isna(value) or not str(value).strip():
+        return None
+    try:
+        return int(value) if float(value) == int(float(value)) else str(value)
+    except (ValueError, OverflowError):
+        return str(value)
+
+
+def _belongs(layer: Points | Shapes, identity: int | None) -> NDArray[np.bool_]:
+    if identity is None or "object" not in layer.features:
+        return np.ones(len(layer.data), np.bool_)
+    return np.array([name == identity for name in names_of(layer)], np.bool_)
 
 
 def prompts_on_plane(
@@ -85,74 +137,98 @@ def prompts_on_plane(
     PromptError
         A prompt lies outside the plane.
     """
-    where: list[NDArray[np.float64]] = []
-    signs: list[NDArray[np.int64]] = []
-    outlines: list[NDArray[np.float64]] = []
-    masks: list[NDArray[np.bool_]] = []
-    if points is not None:
-        found, labels_of = points_prompt(image, on_screen, points, identity)
-        where.append(found)
-        signs.append(labels_of)
-    for kind, vertices in _shapes_on(image, on_screen, shapes, identity):
-        if kind in ("path", "line"):
-            where.append(along(vertices))
-            signs.append(np.ones(len(where[-1]), np.int64))
-            continue
-        outline = ellipse_outline(vertices) if kind == "ellipse" else vertices
-        outlines.append(outline)
-        if kind != "rectangle":
-            masks.append(polygon2mask(shape, outline))
+    parts = Parts()
+    if points is not None and len(points.data):
+        chosen = on_plane(image, on_screen, points, points.data) & _belongs(points, identity)
+        parts.add_points(to_plane(image, on_screen, points, points.data[chosen]), signs_of(points)[chosen])
+    if shapes is not None and len(shapes.data):
+        # All vertices in one go: finding the way from the layer to the image takes longer than going it.
+        vertices, ends = np.concatenate(shapes.data), np.cumsum([len(v) for v in shapes.data])[:-1]
+        here = np.split(on_plane(image, on_screen, shapes, vertices), ends)
+        places = np.split(to_plane(image, on_screen, shapes, vertices), ends)
+        mine = _belongs(shapes, identity)
+        for kind, on, place, chosen in zip(shapes.shape_type, here, places, mine, strict=True):
+            if chosen and on.all():
+                parts.add_shape(str(kind), place)
     if labels is not None:
-        masks.append(painted_region(image, on_screen, labels, shape, identity))
-    mask = np.logical_or.reduce([m for m in masks if m.any()]) if any(m.any() for m in masks) else None
-    if mask is not None and not outlines:
-        outlines.append(np.argwhere(mask))
-    box = box_prompt(np.concatenate(outlines)) if outlines else None
-    points_yx = np.concatenate(where) if where else np.zeros((0, 2))
-    if not len(points_yx) and box is None and mask is None:
-        return None
-    prompts = Prompts(points_yx, np.concatenate(signs) if signs else [], box, mask)
-    prompts.check_inside(shape)
-    return prompts
+        ids = ids_of(image, on_screen, labels, shape)(on_screen)
+        parts.masks.append(ids == identity if identity is not None else ids > 0)
+    return parts.prompts(shape)
 
 
-def _shapes_on(
-    image: Image, on_screen: OnScreen, layer: Shapes | None, identity: int | None
-) -> list[tuple[str, NDArray[np.float64]]]:
-    if layer is None:
-        return []
-    chosen = _belongs(layer.features, len(layer.data), identity)
-    found = []
-    for kind, data, mine in zip(layer.shape_type, layer.data, chosen, strict=True):
-        if mine and on_plane(image, on_screen, layer, data).all():
-            found.append((str(kind), to_plane(image, on_screen, world_of(layer, data))))
-    return found
+def ids_of(
+    image: Image,
+    on_screen: OnScreen,
+    layer: Labels,
+    shape: tuple[int, int],
+    leading: tuple[int, ...] = (),
+) -> Callable[[OnScreen], NDArray[np.int64]]:
+    """Return a function that reads what a labels layer holds on planes of the image, for any thread.
 
+    The layer is sampled at the image's pixels, whatever its own scale, translation or number of dimensions: the
+    answer is (H, W) int64 ids, 0 where the layer does not reach.
 
-def painted_region(
-    image: Image, on_screen: OnScreen, layer: Labels, shape: tuple[int, int], identity: int | None
-) -> NDArray[np.bool_]:
-    """Return where a labels layer is painted (with `identity`, with that id) on the plane of the image.
-
-    The layer is sampled at the image's pixels, whatever its own scale, translation or number of dimensions.
+    Parameters
+    ----------
+    image, layer
+        The layers; only looked at now.
+    on_screen
+        Any plane of the orientation that will be asked for.
+    shape
+        Of those planes.
+    leading
+        Positions along dimensions that the layer has before those of the image; 0 by default.
     """
-    rows, columns = on_screen.kept
-    corners = np.array([[0 if p is None else p for p in on_screen.position]] * 3, np.float64)
-    corners[1, rows], corners[2, columns] = 1, 1
-    world = world_of(image, corners)
-    own = np.array(
-        [np.asarray(layer.world_to_data(p))[-layer.ndim :] for p in fit(world, max(layer.ndim, image.ndim))]
-    )
-    origin, down, right = own[0], own[1] - own[0], own[2] - own[0]
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    where = np.rint(origin + y[..., None] * down + x[..., None] * right).astype(np.int64)
-    array = array_of(layer)
-    inside = ((where >= 0) & (where < np.array(array.shape))).all(-1)
+    to_layer, array, rows_columns = mapping(image, layer), array_of(layer), on_screen.kept
+    extra = max(layer.ndim - image.ndim, 0)
+
+    def read(plane: OnScreen) -> NDArray[np.int64]:
+        corners = np.array([[p or 0 for p in plane.position]] * 3, np.float64)
+        for k, d in enumerate(rows_columns):
+            corners[1 + k, d] = 1
+        own = to_layer(corners)
+        own[:, :extra] = leading or 0
+        origin, down, right = own[0], own[1] - own[0], own[2] - own[0]
+        return _sample(array, origin, down, right, shape)
+
+    return read
+
+
+def _sample(
+    array: Any,
+    origin: NDArray[np.float64],
+    down: NDArray[np.float64],
+    right: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> NDArray[np.int64]:
+    """Read an array at origin + y * down + x * right for every pixel (y, x); 0 outside of it."""
+    y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
+    where, inside, out = [], np.ones(shape, np.bool_), np.zeros(shape, np.int64)
+    for d, size in enumerate(array.shape):
+        # Mostly a dimension goes with the rows or with the columns only: then one line of indices will do.
+        at = np.full((1, 1), origin[d])
+        at = at + y * down[d] if abs(down[d]) > 1e-9 else at
+        at = at + x * right[d] if abs(right[d]) > 1e-9 else at
+        index = indices(at).astype(np.int64)
+        inside &= (index >= 0) & (index < size)
+        where.append(index.clip(0, size - 1))
     if not inside.any():
-        return np.zeros(shape, np.bool_)
-    low, high = where[inside].min(0), where[inside].max(0) + 1
-    block = np.asarray(array[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))])
-    out = np.zeros(shape, np.bool_)
-    values = block[tuple((where[inside] - low).T)]
-    out[inside] = values == identity if identity is not None else values > 0
+        return out
+    low = [int(index.min()) for index in where]
+    block = np.asarray(array[tuple(slice(a, int(i.max()) + 1) for a, i in zip(low, where, strict=True))])
+    values = block[tuple(index - a for index, a in zip(where, low, strict=True))]
+    np.copyto(out, values, where=inside, casting="unsafe")
     return out
+
+
+def checked(prompts: Prompts | None) -> Prompts:
+    """Return prompts that say where the object is.
+
+    Raises
+    ------
+    PromptError
+        There are none, or only points outside the object.
+    """
+    if prompts is None or not (len(prompts.points_yx) == 0 or prompts.labels.any() or prompts.box_yxyx):
+        raise PromptError("nothing says where the object is")
+    return prompts

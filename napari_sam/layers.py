@@ -6,6 +6,7 @@ scale, translation, number of dimensions and in-plane rotation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,14 @@ class OnScreen:
     position: tuple[int | None, ...]
     axes: tuple[str, ...]
 
+    @classmethod
+    def at(cls, position: tuple[int | None, ...], axes: tuple[str, ...]) -> OnScreen:
+        """Return the plane at array indices, None along rows and columns."""
+        where = {a: p for a, p in zip(axes, position, strict=True) if p is not None}
+        sliced = next((a for a in ("z", "y", "x") if a in where), None)
+        plane = PlaneRef(sliced, where.get(sliced, 0) if sliced else 0, where.get("t", 0))
+        return cls(plane, where.get("c", 0), position, axes)
+
     @property
     def kept(self) -> tuple[int, int]:
         """The array's dimensions along rows and columns."""
@@ -122,10 +131,7 @@ def plane_on_screen(viewer: ViewerModel, layer: Image) -> OnScreen:
         if not 0 <= index < shape[d]:
             raise VolumeError(f"the slider of axis {axes[d]} is outside the image; move it back")
         position.append(index)
-    where = {a: p for a, p in zip(axes, position, strict=True) if p is not None}
-    sliced = next((a for a in ("z", "y", "x") if a in where), None)
-    plane = PlaneRef(sliced, where.get(sliced, 0) if sliced else 0, where.get("t", 0))
-    return OnScreen(plane, where.get("c", 0), tuple(position), axes)
+    return OnScreen.at(tuple(position), axes)
 
 
 def _check_straight(layer: Layer, viewer: ViewerModel, displayed: list[int]) -> None:
@@ -144,39 +150,41 @@ def _check_straight(layer: Layer, viewer: ViewerModel, displayed: list[int]) -> 
             )
 
 
-def to_plane(image: Image, on_screen: OnScreen, world: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Map (N, d) world positions to (N, 2) rows and columns of the plane."""
-    rows, columns = on_screen.kept
-    padded = fit(np.atleast_2d(world), image.ndim)
-    data = np.array([np.asarray(image.world_to_data(p))[-image.ndim :] for p in padded]).reshape(
-        -1, image.ndim
-    )
-    return data[:, [rows, columns]]
+def mapping(source: Layer, target: Layer) -> Callable[[NDArray[np.floating]], NDArray[np.float64]]:
+    """Return a function from (N, d) data positions of one layer to those of another, for any thread.
+
+    Where the layers differ in their number of dimensions, napari aligns the last ones; what is missing is 0.
+    """
+
+    def one(position: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(target.world_to_data(source.data_to_world(position)), np.float64)[-target.ndim :]
+
+    # All transforms of a layer are affine; a long step keeps the digits that tiny scales far from 0 leave.
+    step = 1024.0
+    origin = one(np.zeros(source.ndim))
+    matrix = np.array([one(step * unit) - origin for unit in np.eye(source.ndim)]) / step
+    return lambda data: np.asarray(data, np.float64).reshape(-1, source.ndim) @ matrix + origin
 
 
-def fit(points: NDArray[np.floating], ndim: int) -> NDArray[np.float64]:
-    """Give (N, d) world positions `ndim` columns; napari aligns the last ones."""
-    points = np.asarray(points, np.float64)
-    if points.shape[1] < ndim:
-        return np.hstack([np.zeros((len(points), ndim - points.shape[1])), points])
-    return points[:, -ndim:]
+def indices(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the pixels that positions lie in; what rounding has left behind the comma does not count."""
+    return np.rint(np.round(positions, 6))
 
 
-def world_of(layer: Layer, data: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Map (N, d) data positions of a layer to world positions."""
-    data = np.atleast_2d(np.asarray(data, np.float64))
-    return np.array([layer.data_to_world(p) for p in data]).reshape(len(data), -1)
+def to_plane(
+    image: Image, on_screen: OnScreen, layer: Layer, data: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Map (N, d) data positions of `layer` to (N, 2) rows and columns of the plane."""
+    return mapping(layer, image)(data)[:, list(on_screen.kept)]
 
 
 def on_plane(
     image: Image, on_screen: OnScreen, layer: Layer, data: NDArray[np.floating]
 ) -> NDArray[np.bool_]:
     """Say which (N, d) data positions of `layer` lie on the plane; missing dimensions lie on every plane."""
-    world = world_of(layer, data)
-    position = np.array([np.asarray(image.world_to_data(p))[-image.ndim :] for p in fit(world, image.ndim)])
-    missing = image.ndim - world.shape[1]
-    hit = np.ones(len(world), np.bool_)
+    position = indices(mapping(layer, image)(data))
+    hit = np.ones(len(position), np.bool_)
     for d, index in enumerate(on_screen.position):
-        if index is not None and d >= missing:
-            hit &= np.rint(position[:, d]) == index
+        if index is not None and d >= image.ndim - layer.ndim:
+            hit &= position[:, d] == index
     return hit

@@ -1,13 +1,14 @@
-"""A propagation under way: progress, time left, stopping."""
+"""Long work under way, a propagation or a layer made into objects: progress, time left, stopping."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from napari_sam.scene import Scene
 from napari_sam.workers import Throttle
+from src_core.session_prompts import PromptsProgress
 from src_core.session_propagation import PropagationProgress, propagate_session
 from src_core.types import PlaneRef
 from src_core.worker import Job, Priority
@@ -15,24 +16,26 @@ from src_core.worker import Job, Priority
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
 
+Progress = PropagationProgress | PromptsProgress
 
 FOLLOW_MS = 250
 """Shortest time between two slices shown while the view follows: napari itself needs a while for each."""
 
 
 class Running:
-    """At most one propagation at a time."""
+    """At most one long work at a time."""
 
     def __init__(self, interaction: Interaction, scene: Scene) -> None:
         self.interaction, self.scene = interaction, scene
         self._job: Job | None = None
-        self._left_out: tuple[int, ...] = ()
+        self._ended: Callable[[Progress | None, bool], None] | None = None
+        self._progress: Progress | None = None
         self._latest: PlaneRef | None = None
         self._follow = Throttle(self._show_latest, FOLLOW_MS)
 
     @property
     def active(self) -> bool:
-        """Whether a propagation is under way."""
+        """Whether something is under way."""
         return self._job is not None
 
     def start(self, identities: list[int], start: int | None, stop: int | None) -> None:
@@ -45,29 +48,35 @@ class Running:
         if axis is None:
             interaction.said.emit("A single image has no slices to propagate to.")
             return
+        steps = propagate_session(session, cache, identities, axis=axis, t=t, start=start, stop=stop)
+        self.begin(steps, "Propagating…", self._propagated)
+
+    def begin(
+        self, steps: Iterator[Progress], words: str, ended: Callable[[Progress | None, bool], None]
+    ) -> None:
+        """Do something step by step on the worker.
+
+        `ended` is called afterwards with the latest progress and whether the user has stopped it, unless it failed.
+        """
         if self.active:
-            interaction.said.emit("Already propagating.")
+            self.interaction.said.emit("Something is under way already: wait for it, or stop it (Shift-G).")
             return
-
-        def steps() -> Iterator[PropagationProgress]:
-            yield from propagate_session(session, cache, identities, axis=axis, t=t, start=start, stop=stop)
-
-        self._left_out = ()
+        self._progress, self._ended = None, ended
         self._began = time.monotonic()
-        self._job = interaction.worker.submit_steps(
-            steps(), Priority.PROPAGATE, self._step, self._finished, self._failed
+        self._job = self.interaction.worker.submit_steps(
+            steps, Priority.PROPAGATE, self._step, self._finished, self._failed
         )
-        interaction.said.emit("Propagating…")
-        interaction.changed.emit()
+        self.interaction.said.emit(words)
+        self.interaction.changed.emit()
 
     def stop(self) -> None:
         """Stop after the plane under way; what is done stays."""
         if self._job is not None:
             self._job.cancel()
 
-    def _step(self, progress: PropagationProgress) -> None:
+    def _step(self, progress: Progress) -> None:
         spent = time.monotonic() - self._began
-        self._left_out = progress.left_out
+        self._progress = progress
         if progress.plane is not None and self.interaction.follow:
             self._latest = progress.plane
             self._follow()
@@ -85,11 +94,16 @@ class Running:
         self._follow.close()
 
     def _finished(self) -> None:
-        cancelled = self._job is not None and self._job.cancelled.is_set()
+        stopped = self._job is not None and self._job.cancelled.is_set()
+        progress, ended = self._progress, self._ended
         self._end()
-        words = "Stopped; what was done is kept." if cancelled else "Propagated. Check the slices."
-        if self._left_out:
-            names = ", ".join(str(k) for k in self._left_out)
+        if ended is not None:
+            ended(progress, stopped)
+
+    def _propagated(self, progress: Progress | None, stopped: bool) -> None:
+        words = "Stopped; what was done is kept." if stopped else "Propagated. Check the slices."
+        if isinstance(progress, PropagationProgress) and progress.left_out:
+            names = ", ".join(str(k) for k in progress.left_out)
             words += f" Left out, without a mask along this axis yet: object {names}."
         self.interaction.said.emit(words)
 
@@ -99,7 +113,7 @@ class Running:
 
     def _end(self) -> None:
         self._follow.close()
-        self._job = None
+        self._job = self._ended = None
         self.scene.refresh_labels()
         self.interaction.progress_changed.emit(None, None)
         self.interaction.changed.emit()

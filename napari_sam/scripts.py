@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
 from numpy.typing import NDArray
 
-from napari_sam.layer_prompts import prompts_on_plane
-from napari_sam.layers import OnScreen, array_of, axes_of, volume_of
+from napari_sam.layer_objects import Frame, Said, collect
+from napari_sam.layer_prompts import checked, ids_of
+from napari_sam.layers import OnScreen, axes_of, volume_of
 from src_core.errors import PromptError, VolumeError
 from src_core.predictor import Predictor
 from src_core.propagation import PropagationSettings
@@ -47,7 +49,8 @@ def segment(
     model
         A model's name, a checkpoint's path, or a loaded predictor.
     identity
-        The id to write, 1 or more. Where the prompts have a feature `object`, every object gets its own id.
+        The id to write, 1 or more, for points and shapes that name no object. Those with a feature `object` get
+        the id it holds.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def segment(
     Raises
     ------
     PromptError
-        There is no prompt, or one lies outside the image.
+        There is no prompt, one lies outside the image or across slices, or an object's id is no whole number.
     VolumeError
         The image cannot be used.
     """
@@ -115,65 +118,67 @@ def _anchors(
     identity: int,
 ) -> list[tuple[PlaneRef, tuple[int, ...], int, NDArray[np.bool_]]]:
     """Return plane, index into the labels, id and mask for every prompted plane and object."""
-    found = []
     axes = axes_of(image)
-    sliced = [a for a in axes if a not in ("y", "x")]
-    named = _named(points, shapes)
-    for position in _positions(image, axes, points, shapes, labels):
-        where = dict(zip(sliced, position, strict=True))
-        plane = PlaneRef("z" if "z" in where else None, where.get("z", 0), where.get("t", 0))
-        on_screen = OnScreen(plane, where.get("c", 0), tuple(where.get(a) for a in axes), axes)
-        shape = volume.plane_shape(plane.axis)
-        embedding = None
-        for k in sorted(named) or [identity]:
-            chosen = k if k in named else None
-            prompts = prompts_on_plane(image, on_screen, shape, points, shapes, labels, chosen)
-            if prompts is None:
-                continue
-            if embedding is None:
-                at = {"z": plane.index} if plane.axis else {}
-                embedding = predictor.embed(volume.plane(**at, t=plane.t, c=on_screen.channel))
+    start = OnScreen.at(tuple(None if a in ("y", "x") else 0 for a in axes), axes)
+    frame = Frame(image, start, everywhere=True)
+    said = _said(frame, points, shapes, labels, identity)
+    found = []
+    in_order = sorted(said.parts, key=lambda k: (_index(k[0]), k[0].channel, k[1]))
+    for on_screen, group in groupby(in_order, key=lambda k: k[0]):
+        plane = on_screen.plane
+        embedding = predictor.embed(volume.plane_at(plane, on_screen.channel))
+        for _, key in group:
+            prompts = checked(said.parts[on_screen, key].prompts(frame.shape))
             mask = predictor.predict(embedding, prompts).masks[0]
-            index = tuple(where[a] for a in sliced if a != "c")
-            found.append((plane, index, k, mask))
+            found.append((plane, _index(on_screen), said.numbers[key] or identity, mask))
     if not found:
         raise PromptError("no prompt lies on the image: add a point, a shape or a painted region to it")
     return found
 
 
-def _named(points: Points | None, shapes: Shapes | None) -> set[int]:
-    return {
-        int(v)
-        for layer in (points, shapes)
-        if layer is not None and "object" in layer.features
-        for v in layer.features["object"]
-    }
+def _index(on_screen: OnScreen) -> tuple[int, ...]:
+    """Return where a plane is in the labels, which have no channels."""
+    return tuple(
+        p for a, p in zip(on_screen.axes, on_screen.position, strict=True) if p is not None and a != "c"
+    )
 
 
-def _positions(
-    image: Image, axes: tuple[str, ...], points: Points | None, shapes: Shapes | None, labels: Labels | None
-) -> list[tuple[int, ...]]:
-    """Return the indices along the axes other than y and x of every plane that has a prompt."""
-    sliced = [d for d, a in enumerate(axes) if a not in ("y", "x")]
-    if not sliced:
-        return [()]
-    shape = array_of(image).shape
-    positions: set[tuple[int, ...]] = set()
-    vertices = [(points, p) for p in points.data] if points is not None else []
-    vertices += [(shapes, v) for s in shapes.data for v in s] if shapes is not None else []
-    for layer, vertex in vertices:
-        data = np.asarray(image.world_to_data(layer.data_to_world(vertex)))
-        if len(data) < image.ndim:
+def _said(
+    frame: Frame, points: Points | None, shapes: Shapes | None, labels: Labels | None, identity: int
+) -> Said:
+    """Return what the layers say together: what names no object speaks about `identity`."""
+    said = Said()
+    for layer in (points, shapes):
+        if layer is None or not len(layer.data):
+            continue
+        if layer.ndim < frame.image.ndim:
             raise PromptError(
                 "2-D prompts do not say which slice of a stack they are on; use 3-D points or shapes"
             )
-        index = tuple(int(np.rint(data[-image.ndim :][d])) for d in sliced)
-        if not all(0 <= i < shape[d] for i, d in zip(index, sliced, strict=True)):
-            raise PromptError(
-                f"a prompt lies outside the image, at {index} along {[axes[d] for d in sliced]}"
-            )
-        positions.add(index)
-    if labels is not None and labels.ndim == image.ndim:
-        painted = np.asarray(labels.data).any(axis=tuple(d for d in range(image.ndim) if d not in sliced))
-        positions |= {tuple(int(i) for i in index) for index in np.argwhere(painted)}
-    return sorted(positions)
+        collect(frame, layer, said, together=identity)
+    if said.skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in said.skipped.items())
+        raise PromptError(f"points or shapes that cannot be used: {reasons}; move or remove them")
+    largest = np.iinfo(np.uint32).max
+    if wrong := [k for k in said.numbers if not isinstance(k, int) or not 1 <= k <= largest]:
+        raise PromptError(
+            f"the feature `object` must hold whole numbers from 1 to {largest}, got {wrong[:5]}"
+        )
+    if labels is not None:
+        _add_painted(frame, labels, said, identity)
+    return said
+
+
+def _add_painted(frame: Frame, labels: Labels, said: Said, identity: int) -> None:
+    """Add painted regions: those of objects that are named elsewhere, else all of it as one object."""
+    ids_on = ids_of(frame.image, frame.on_screen, labels, frame.shape)
+    named = [k for k in said.numbers if isinstance(k, int) and k != identity]
+    planes = {plane for plane, _ in said.parts}
+    if labels.ndim == frame.image.ndim:
+        planes |= set(frame.planes())
+    for plane in planes:
+        ids = ids_on(plane)
+        for k in [identity, *named]:
+            mask = ids == k if named else ids > 0
+            if mask.any():
+                said.of(plane, k).masks.append(mask)

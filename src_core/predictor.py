@@ -69,7 +69,7 @@ class Predictor:
         Parameters
         ----------
         plane
-            From `Volume.plane` or `Volume.lazy_plane`, or a (H, W) or (H, W, 3) image; colour is uint8, a
+            From `Volume.plane` or `Volume.plane_at`, or a (H, W) or (H, W, 3) image; colour is uint8, a
             larger integer type or float from 0 to 1.
         lazily
             Encode nothing yet: the first prompt then waits for the tile it needs. A plane of several tiles is

@@ -6,6 +6,7 @@ announced by signals (psygnal) on that thread.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ class ObjectState:
         Confidence, 0 to 1, of every plane that propagation filled.
     settled
         By (axis, t), what the latest complete propagation started from.
+    found
+        Whether it was in the labels before the session began.
     """
 
     id: int
@@ -57,6 +60,12 @@ class ObjectState:
     anchors: set[PlaneRef] = field(default_factory=set)
     scores: dict[PlaneRef, float] = field(default_factory=dict)
     settled: dict[tuple[str, int], Settled] = field(default_factory=dict)
+    found: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no mask anywhere yet."""
+        return not (self.anchors or self.scores or self.found)
 
 
 class Session:
@@ -85,7 +94,7 @@ class Session:
         # Writing may take as long as the disk does; what the window asks for must not wait for it.
         self._lock, self._book = threading.RLock(), threading.RLock()
         known = labels.object_ids() if ids is None else ids
-        self.objects: dict[int, ObjectState] = {i: ObjectState(i) for i in known}
+        self.objects: dict[int, ObjectState] = {i: ObjectState(i, found=True) for i in known}
         self.current = max(self.objects, default=0)
         if not self.objects:
             self.new_object()
@@ -109,11 +118,57 @@ class Session:
         self.objects_changed.emit()
         return self.objects[identity]
 
+    def add_objects(
+        self, numbers: Iterable[int | None], *, replace_current: bool = False
+    ) -> list[ObjectState]:
+        """Start many objects at once, each under its number if that is free, else under the next free one.
+
+        Parameters
+        ----------
+        numbers
+            A wish, or None. Wishes in the upper half of what the labels can hold are not granted, or no number
+            would be left above them.
+        replace_current
+            Give the current object, which must be empty, to the new ones; the next object becomes the current
+            one.
+
+        Raises
+        ------
+        SessionError
+            The label volume's dtype has no ids left; nothing has been started.
+        """
+        wishes, limit = list(numbers), int(np.iinfo(self.labels.dtype).max)
+        with self._book:
+            known = {k: o for k, o in self.objects.items() if not (replace_current and k == self.current)}
+            taken: set[int] = set(known)
+            granted: list[int | None] = []
+            for wish in wishes:
+                if wish is None or not 1 <= wish <= limit // 2 or wish in taken:
+                    granted.append(None)
+                else:
+                    granted.append(wish)
+                    taken.add(wish)
+            above = itertools.count(max(taken, default=0) + 1)
+            ids = [next(above) if k is None else k for k in granted]
+            following = next(above)
+            if following + replace_current - 1 > limit:
+                raise SessionError(
+                    f"labels of type {self.labels.dtype} cannot hold {len(wishes)} more objects; {len(known)} "
+                    "are there already"
+                )
+            made = [ObjectState(k) for k in ids]
+            self.objects = known | {state.id: state for state in made}
+            if replace_current:
+                self.current = following
+                self.objects[following] = ObjectState(following)
+        self.objects_changed.emit()
+        return made
+
     def adopt(self, ids: Iterable[int]) -> None:
         """Take over objects that are in the labels already; the latest becomes the current one."""
         with self._book:
             for identity in ids:
-                self.objects.setdefault(identity, ObjectState(identity))
+                self.objects.setdefault(identity, ObjectState(identity)).found = True
             self.current = max(self.objects)
         self.objects_changed.emit()
 
@@ -150,10 +205,14 @@ class Session:
         with self.edit(f"delete object {identity}") as edit:
             for plane in self._planes_with(identity):
                 self._clear(edit, plane, identity)
-            self._forget(state)
+            self.withdraw([state], [])
             edit.counts = True
-            edit.undo, edit.redo = lambda: self._remember(state), lambda: self._forget(state)
-        self.objects_changed.emit()
+            edit.undo, edit.redo = lambda: self._remember(state), lambda: self.withdraw([state], [])
+
+    def unfinished(self) -> list[int]:
+        """Return the ids of objects to propagate: not finished, and with a mask where any has one."""
+        open_objects = [o for o in list(self.objects.values()) if not o.done]
+        return [o.id for o in open_objects if not o.empty] or [o.id for o in open_objects]
 
     def protected(self, writing: set[int]) -> set[int]:
         """Return the ids that writing the objects `writing` must not touch.
@@ -220,6 +279,35 @@ class Session:
                 self._write(edit, plane, open_masks)
                 for k in open_masks:
                     self.objects[k].scores[plane] = scores[k]
+
+    def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
+        """Write the first masks of new objects on a plane, as part of `edit`; it becomes an anchor of each."""
+        with self._lock:
+            self._write(edit, plane, masks)
+            for k in masks:
+                self.objects[k].anchors.add(plane)
+        self.objects_changed.emit()
+
+    def withdraw(self, states: list[ObjectState], anchored: list[tuple[ObjectState, PlaneRef]]) -> None:
+        """Forget objects and their anchors; the labels are left to the history."""
+        with self._book:
+            for state, plane in anchored:
+                state.anchors.discard(plane)
+            for state in states:
+                self.objects.pop(state.id, None)
+            if self.current not in self.objects:
+                self.current = max(self.objects, default=0)
+        if not self.objects:
+            self.new_object()
+        self.objects_changed.emit()
+
+    def reinstate(self, states: list[ObjectState], anchored: list[tuple[ObjectState, PlaneRef]]) -> None:
+        """Take `withdraw` back."""
+        with self._book:
+            self.objects.update({state.id: state for state in states})
+            for state, plane in anchored:
+                state.anchors.add(plane)
+        self.objects_changed.emit()
 
     def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
@@ -338,13 +426,6 @@ class Session:
             if score is not None:
                 state.scores[plane] = score
         self.objects_changed.emit()
-
-    def _forget(self, state: ObjectState) -> None:
-        self.objects.pop(state.id, None)
-        if self.current == state.id:
-            self.current = max(self.objects, default=0)
-        if not self.objects:
-            self.new_object()
 
     def _remember(self, state: ObjectState) -> None:
         self.objects[state.id] = state

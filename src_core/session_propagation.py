@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class PropagationProgress:
         Objects without a mask to start from.
     """
 
+    unit: ClassVar[str] = "slice"
     done: int
     total: int
     plane: PlaneRef | None = None

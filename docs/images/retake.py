@@ -23,7 +23,8 @@ from napari_sam import storage
 from napari_sam.demo import build_demo
 from napari_sam.registry import release
 from src_core.cli import app
-from src_core.samples import sample_clicks
+from src_core.masks import innermost
+from src_core.samples import ground_truth, sample_clicks
 
 SIZE = (1300, 820)
 DARK, LIGHT = "dark", "light"
@@ -106,6 +107,27 @@ def tutorial(out: Path) -> None:
     studio.close()
 
 
+def layer(out: Path) -> None:
+    """Take seeds of another program that became objects."""
+    studio = Studio()
+    truth = ground_truth("plant_nuclei")
+    masks = [truth == k for k in np.unique(truth)[1:]]
+    largest = [int(mask.sum((1, 2)).argmax()) for mask in masks]
+    seeds = np.array([(z, *innermost(mask[z])) for z, mask in zip(largest, masks, strict=True)])
+    image = studio.interaction.image
+    assert image is not None
+    found = studio.viewer.add_points(
+        seeds, name="seeds", size=3, scale=image.scale, translate=image.translate, units=image.units
+    )
+    inner = [z for z in largest if 0 < z < len(truth) - 1]
+    z = max(inner, key=inner.count)
+    studio.viewer.dims.set_current_step(0, z)
+    studio.interaction.use_layer(found)
+    studio.wait(lambda: not studio.interaction.propagating)
+    studio.take(out / "tutorial_layer.png", DARK)
+    studio.close()
+
+
 def _score(state: Any, index: int) -> float:
     return min(score for plane, score in state.scores.items() if plane.index == index)
 
@@ -150,6 +172,7 @@ def main() -> None:
         # The sample's labels belong to nobody: not into the user's folders.
         storage.pooch.os_cache = lambda _: Path(name)  # type: ignore[assignment]
         tutorial(out)
+        layer(out)
         demo(out)
 
 

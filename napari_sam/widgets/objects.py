@@ -126,10 +126,7 @@ class ObjectsWidget(QWidget):
 
     def _delete(self) -> None:
         session, interaction = self.interaction.session, self.interaction
-        if session is None:
-            return
-        if interaction.propagating:
-            interaction.said.emit("Stop the propagation first.")
+        if session is None or interaction.busy():
             return
         identity = session.current
         interaction.worker.submit(

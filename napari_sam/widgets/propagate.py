@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RangeSlider
 
 from napari_sam.registry import attach
+from src_core.session_propagation import PropagationProgress
 
 if TYPE_CHECKING:
     import napari
 
-    from src_core.session_propagation import PropagationProgress
+    from napari_sam.running import Progress
 
 BOTH, FORWARDS, BACKWARDS = "both ways", "forwards only", "backwards only"
 
@@ -78,12 +79,12 @@ class PropagateWidget(Container):
         if self.direction.value == BACKWARDS:
             last = on_screen.plane.index
         everything = str(self.objects.value).startswith("all")
-        chosen = [k for k, o in session.objects.items() if not o.done] if everything else None
+        chosen = session.unfinished() if everything else None
         self.report.value = ""
         self.interaction.propagate(chosen, first, last + 1)
 
-    def _show(self, progress: PropagationProgress | None, _: Any) -> None:
+    def _show(self, progress: Progress | None, _: Any) -> None:
         self._update()
-        if progress is not None and progress.stopped:
+        if isinstance(progress, PropagationProgress) and progress.stopped:
             lines = [f"object {k}: {end}" for k, ends in sorted(progress.stopped.items()) for end in ends]
             self.report.value = "\n".join(lines[:12])

@@ -23,14 +23,16 @@ from superqt import QCollapsible
 
 from napari_sam import shortcuts
 from napari_sam.registry import attach
+from napari_sam.widgets.from_layer import FromLayer
 from napari_sam.widgets.strip import SliceStrip
 from napari_sam.workers import notify
 from src_core import zoo
 from src_core.errors import SamError
-from src_core.session_propagation import PropagationProgress
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_sam.running import Progress
 
 HINT = "Choose an image to begin."
 
@@ -55,12 +57,13 @@ class SegmentWidget(QWidget):
         self.image.setToolTip("The image or stack to label")
         self.model = QComboBox()
         self.model.setToolTip("The network that makes masks; others can be fetched in the Models panel")
-        form = QFormLayout()
         self.model.setPlaceholderText("none here: see the Models panel")
+        form = QFormLayout()
         form.addRow("Image", self.image)
         form.addRow("Model", self.model)
         self._fill_models()
 
+        self.from_layer = FromLayer(self.viewer, self.interaction)
         self.object = QLabel()
         self.status = QLabel(HINT)
         self.status.setWordWrap(True)
@@ -93,18 +96,14 @@ class SegmentWidget(QWidget):
         self.overwrite = QCheckBox("Overwrite other objects")
         self.overwrite.setToolTip("Masks and the brush may take pixels from objects that are not finished")
         self.progress = QProgressBar()
-        self.progress.setFormat("%p %")
         self.progress.setVisible(False)
         self.stop.setVisible(False)
         self.strip = SliceStrip()
 
         buttons = QGridLayout()
-        buttons.addWidget(self.accept, 0, 0)
-        buttons.addWidget(self.next, 0, 1)
-        buttons.addWidget(self.undo, 1, 0)
-        buttons.addWidget(self.redo, 1, 1)
-        buttons.addWidget(self.propagate, 2, 0)
-        buttons.addWidget(self.propagate_all, 2, 1)
+        two_in_a_row = (self.accept, self.next, self.undo, self.redo, self.propagate, self.propagate_all)
+        for k, button in enumerate(two_in_a_row):
+            buttons.addWidget(button, k // 2, k % 2)
         run = QHBoxLayout()
         run.addWidget(self.progress)
         run.addWidget(self.stop)
@@ -115,6 +114,7 @@ class SegmentWidget(QWidget):
         layout.addWidget(self.status)
         layout.addLayout(candidates)
         layout.addLayout(buttons)
+        layout.addWidget(self.from_layer)
         layout.addWidget(self.overwrite)
         layout.addWidget(self.strip)
         layout.addLayout(run)
@@ -151,6 +151,7 @@ class SegmentWidget(QWidget):
         for layer in layers:
             self.image.addItem(layer.name, layer)
         self._show_choices()
+        self.from_layer.refresh()
         if kept is None and len(layers) == 1 and event is None:
             self.image.setCurrentIndex(1)
             self._choose_image()
@@ -192,9 +193,8 @@ class SegmentWidget(QWidget):
             self.interaction.session.allow_overwrite = allowed
 
     def _propagate_all(self) -> None:
-        session = self.interaction.session
-        if session is not None:
-            self.interaction.propagate([k for k, o in session.objects.items() if not o.done])
+        if self.interaction.session is not None:
+            self.interaction.propagate(self.interaction.session.unfinished())
 
     # ------------------------------------------------------------------ showing
 
@@ -215,11 +215,10 @@ class SegmentWidget(QWidget):
         self.accept.setEnabled(found is not None)
         self.next.setEnabled(ready)
         self.overwrite.setEnabled(ready)
-        if session is not None and session.allow_overwrite != self.overwrite.isChecked():
-            self.overwrite.setChecked(session.allow_overwrite)
         self.undo.setEnabled(session is not None and session.undo_name is not None)
         self.redo.setEnabled(session is not None and session.redo_name is not None)
         if session is not None:
+            self.overwrite.setChecked(session.allow_overwrite)
             self.undo.setToolTip(f"Undo: {session.undo_name or 'nothing'} (Ctrl-Z)")
             self.redo.setToolTip(f"Redo: {session.redo_name or 'nothing'} (Ctrl-Shift-Z)")
             state = session.objects.get(session.current)
@@ -231,12 +230,12 @@ class SegmentWidget(QWidget):
         self.propagate.setEnabled(ready and not interaction.propagating)
         self.propagate_all.setEnabled(ready and not interaction.propagating)
         self.stop.setVisible(interaction.propagating)
+        self.from_layer.refresh()
         self._update_strip()
 
     def _update_strip(self) -> None:
-        session, on_screen = self.interaction.session, None
-        if session is not None:
-            on_screen = self.interaction.on_screen()
+        session = self.interaction.session
+        on_screen = self.interaction.on_screen() if session is not None else None
         if session is None or on_screen is None or on_screen.plane.axis is None:
             self.strip.setVisible(False)
             return
@@ -253,7 +252,7 @@ class SegmentWidget(QWidget):
             {p.index for p in list(anchors) if (p.axis, p.t) == (plane.axis, plane.t)},
         )
 
-    def _show_progress(self, progress: PropagationProgress | None, seconds_left: float | None) -> None:
+    def _show_progress(self, progress: Progress | None, seconds_left: float | None) -> None:
         self.progress.setVisible(progress is not None)
         self.stop.setVisible(progress is not None)
         if progress is None:
@@ -263,7 +262,7 @@ class SegmentWidget(QWidget):
         self.progress.setUpdatesEnabled(False)
         self.progress.setMaximum(max(progress.total, 1))
         self.progress.setValue(progress.done)
-        self.progress.setFormat(f"slice {progress.done} of {progress.total}{left}")
+        self.progress.setFormat(f"{progress.unit} {progress.done} of {progress.total}{left}")
         self.progress.setUpdatesEnabled(True)
 
     def _end(self) -> None:

@@ -80,8 +80,7 @@ class EmbeddingCache:
             if len(embedding.tiles) == 1:
                 embedding.features(0)
             return embedding
-        seen = self.volume.lazy_plane(plane.axis, plane.index, t=plane.t, c=self.channel)
-        return self.predictor.embed(seen)
+        return self.predictor.embed(self.volume.plane_at(plane, self.channel))
 
     def __contains__(self, plane: PlaneRef) -> bool:
         with self._lock:

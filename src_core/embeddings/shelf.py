@@ -18,6 +18,7 @@ from zarr.errors import ContainsArrayError, ContainsGroupError
 
 from src_core import frames
 from src_core.embeddings.key import StoreKey
+from src_core.embeddings.stored import PROOF_BYTES
 from src_core.errors import CacheError
 from src_core.model.sam import Features, Sam
 from src_core.tiling import Tiling
@@ -25,8 +26,6 @@ from src_core.tiling import Tiling
 logger = logging.getLogger(__name__)
 
 ATTRIBUTE = "napari-sam embeddings"
-PROOF_BYTES = 32
-"""In front of every tile's features: what they were made from, for whoever reads them to check."""
 _HEAD = PROOF_BYTES // 2
 _MISSING = np.full(_HEAD, np.nan, np.float16).tobytes()
 

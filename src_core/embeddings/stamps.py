@@ -20,8 +20,7 @@ from src_core.volumes.reading import PlaneReader
 MAX_FILES = 4096
 RACY_NS = 2 * 10**9
 """A file younger than this may change again without its times showing it."""
-SIZE = 16
-"""Bytes of a stamp."""
+STAMP_BYTES = 16
 
 
 def stamp(plane: Plane, path: Path | None, level: int = 0) -> bytes | None:

@@ -115,7 +115,7 @@ class EmbeddingStore:
         CacheError
             The folder of its key holds something else.
         """
-        seen = self.volume.lazy_plane(plane.axis, plane.index, t=plane.t, c=self.channel)
+        seen = self.volume.plane_at(plane, self.channel)
         tiles = self.predictor.tiles(self.volume.plane_shape(plane.axis))
         shelf = self._shelf(plane.axis, plane.t)
         return StoredEmbedding(

@@ -10,11 +10,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from src_core.embedding import Embedding
+from src_core.embeddings.stamps import STAMP_BYTES
 from src_core.model.sam import Features, Sam
 from src_core.tiling import Extent, Tiling
 from src_core.volumes import Plane
 
 DIGEST_BYTES = 16
+PROOF_BYTES = DIGEST_BYTES + STAMP_BYTES
+"""In front of every tile's features on disk: what they were made from."""
 
 
 class StoredEmbedding(Embedding):
@@ -86,7 +89,7 @@ class StoredEmbedding(Embedding):
         features = _rounded(exact)
         if not all(bool(torch.isfinite(f).all()) for f in features):
             return exact  # beyond what float16 holds: nothing that could be kept
-        self._keep(index, digest + (now or bytes(DIGEST_BYTES)), features)
+        self._keep(index, digest + (now or bytes(STAMP_BYTES)), features)
         return features
 
 

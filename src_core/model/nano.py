@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src_core.model.common import LayerNorm2d
+from src_core.model.evidence import MaskEvidence
 from src_core.model.mask_decoder import MLP, MaskDecoder
 from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
@@ -205,7 +206,7 @@ class NanoMaskDecoder(MaskDecoder):
 
     def forward_all(
         self, features: Features, image_pe: Tensor, sparse: Tensor, dense: Tensor, fine: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decode B prompts about G tiles, B a multiple of G, in the order of the tiles.
 
         `sparse`, `dense` and `fine` come from `NanoPromptEncoder.encode`.
@@ -213,7 +214,8 @@ class NanoMaskDecoder(MaskDecoder):
         Returns
         -------
         tuple of Tensor
-            Logits (B, 4, H, W) at 2 px, predicted IoU (B, 4) and the IoU token (B, C).
+            Logits (B, 4, H, W) at 2 px, predicted IoU (B, 4), the IoU token (B, C) and the image after the
+            transformer (B, C, h, w).
         """
         image, high4, high2 = features
         each = len(sparse) // len(image)
@@ -235,7 +237,7 @@ class NanoMaskDecoder(MaskDecoder):
         grouped = hyper.reshape(len(high2), -1, hyper.shape[-1])
         shared = grouped @ (high2 + bias).flatten(2)
         logits = own + shared.reshape(own.shape)
-        return logits, self.iou_prediction_head(tokens[:, 0]), tokens[:, 0]
+        return logits, self.iou_prediction_head(tokens[:, 0]), tokens[:, 0], keys
 
 
 class Nano(Sam):
@@ -248,7 +250,7 @@ class Nano(Sam):
 
     def __init__(self) -> None:
         super().__init__(NanoEncoder(), NanoPromptEncoder(), NanoMaskDecoder())
-        self.presence_head = MLP(WIDTH, 128, 1, 2)
+        self.evidence = MaskEvidence(WIDTH, 128)
 
     def encode(self, image: Tensor) -> Features:
         """Run the encoder on a normalised (B, 3, H, W) tile, sides multiples of 32 and at most 512."""
@@ -286,8 +288,9 @@ class Nano(Sam):
             points, boxes, masks, (4 * height, 4 * width), (left * STRIDE_PX, top * STRIDE_PX)
         )
         image_pe = self.prompt_encoder.get_dense_pe()[..., top : top + height, left : left + width]
-        logits, iou, iou_token = self.mask_decoder.forward_all(features, image_pe, sparse, dense, fine)
-        return logits, iou, self.presence_head(iou_token)[:, 0]
+        logits, iou, token, keys = self.mask_decoder.forward_all(features, image_pe, sparse, dense, fine)
+        correction, presence = self.evidence(token, keys, logits, masks)
+        return logits, iou + correction, presence
 
 
 def build_nano() -> Nano:

@@ -49,9 +49,9 @@ def anchor_masks(
         embedding = predictor.embed(plane, lazily=True) if embed is None else embed(index)
         answers = predictor.predict_many(embedding, list(asked.values()))
         for identity, found in zip(asked, answers, strict=True):
-            seen = [mask for mask in found.masks if mask.any()]
-            if seen:
-                anchors.setdefault(index, {})[identity] = seen[0]
+            mask = _first_seen(found)
+            if mask is not None:
+                anchors.setdefault(index, {})[identity] = mask
     if not anchors:
         asked_for = ", ".join(f"object {k} on {axis}={i}" for i, k in unanswered(prompts, anchors))
         raise PromptError(f"the network sees nothing at the prompts ({asked_for}); give a box or more points")
@@ -71,10 +71,14 @@ def best_mask(found: Candidates, where: str) -> Mask:
     PromptError
         All are empty.
     """
-    seen: list[Mask] = [mask for mask in found.masks if mask.any()]
-    if seen:
-        return seen[0]
-    raise PromptError(f"the network sees nothing at {where}; give a box or more points")
+    mask = _first_seen(found)
+    if mask is None:
+        raise PromptError(f"the network sees nothing at {where}; give a box or more points")
+    return mask
+
+
+def _first_seen(found: Candidates) -> Mask | None:
+    return next((mask for mask in found.masks if mask.any()), None)
 
 
 def check_contrast(plane: Plane, name: str) -> None:

@@ -62,7 +62,12 @@ def warped(
 
 
 def pack(
-    rng: np.random.Generator, positions: FloatArray, radius_px: float, spacing: float, spread: float = 0.25
+    rng: np.random.Generator,
+    positions: FloatArray,
+    radius_px: float,
+    spacing: float,
+    spread: float = 0.25,
+    merged: float = 0.0,
 ) -> Packing:
     """Divide space among ellipsoids of about `radius_px`.
 
@@ -76,6 +81,9 @@ def pack(
         Distance between neighbours in radii: 2 touches, 1.5 presses cells together.
     spread
         Relative standard deviation of the objects' radii.
+    merged
+        Probability of a site to join the largest of a few neighbours: large and concave objects between small
+        ones. `reach` then is that of the nearest site.
     """
     flat = positions.reshape(-1, 3)
     low, high = flat.min(0) - radius_px, flat.max(0) + radius_px
@@ -86,23 +94,41 @@ def pack(
     ]
     centres = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     centres = centres + rng.uniform(-0.38, 0.38, centres.shape) * step
-    distance, nearest = cKDTree(centres).query(flat, k=2)
+    tree = cKDTree(centres)
+    group = _groups(rng, tree, merged)
+    distance, nearest = tree.query(flat, k=2 if merged == 0 else min(8, len(centres)))
     owner = nearest[:, 0]
+    groups = group[nearest]
+    gap = np.where(groups != groups[:, :1], distance, np.inf).min(1) - distance[:, 0]
 
     radii = radius_px * np.exp(rng.normal(0, spread, (len(centres), 1)))
     stretch = np.exp(rng.normal(0, 0.25, (len(centres), 3)))
     turn = np.linalg.qr(rng.standard_normal((len(centres), 3, 3)))[0]
     whiten = (turn / (radii * stretch)[:, None, :]).astype(np.float32)
-    used, compact = np.unique(owner, return_inverse=True)
+    used, compact = np.unique(groups[:, 0], return_inverse=True)
     offset = flat - centres[owner].astype(np.float32)
     reach = np.linalg.norm(np.einsum("ni,nij->nj", offset, whiten[owner]), axis=1)
     shape = positions.shape[:3]
     return Packing(
         compact.reshape(shape).astype(np.int32),
         reach.reshape(shape).astype(np.float32),
-        (distance[:, 1] - distance[:, 0]).reshape(shape).astype(np.float32),
+        np.minimum(gap, 2 * step).reshape(shape).astype(np.float32),
         len(used),
     )
+
+
+def _groups(rng: np.random.Generator, tree: cKDTree, merged: float) -> NDArray[np.int64]:
+    """Return the group of each site: its own index, or that of the strongest of its nearest neighbours."""
+    count = tree.n
+    group = np.arange(count)
+    if merged > 0 and count > 1:
+        strength = rng.random(count)
+        near = tree.query(tree.data, k=min(7, count))[1]
+        strongest = np.take_along_axis(near, strength[near].argmax(1)[:, None], 1)[:, 0]
+        joins = rng.random(count) < merged
+        group[joins] = strongest[joins]
+        group = group[group]
+    return group
 
 
 def tubes(rng: np.random.Generator, positions: FloatArray, radius_px: float, count: int) -> Packing:

@@ -51,9 +51,9 @@ class _Scene:
         fine, coarse = self.noise(max(2.0, self.radius_px * 0.15)), self.noise(max(3.0, self.radius_px * 0.5))
         return np.asarray(0.5 * fine + 0.5 * coarse, np.float32)
 
-    def packed(self, spacing: float, strength: float) -> Packing:
+    def packed(self, spacing: float, strength: float, merged: float = 0.0) -> Packing:
         bent = warped(self.rng, self.positions, 1.6 * self.radius_px, strength, self.z_step_px)
-        return pack(self.rng, bent, self.radius_px, spacing)
+        return pack(self.rng, bent, self.radius_px, spacing, merged=merged)
 
 
 Drawing = tuple[FloatArray, NDArray[np.bool_], Packing]
@@ -79,13 +79,17 @@ def _nuclei(scene: _Scene) -> Drawing:
             scene.noise(max(3.0, scene.radius_px * 0.45)) > 1.5, rng.uniform(0.3, 1.5), 1.0
         )
     background = rng.uniform(0, 0.3) * (1 + 0.5 * scene.noise(3 * scene.radius_px))
+    if rng.random() < 0.3:  # debris and autofluorescence, brighter than any object
+        hot = scene.noise(max(4.0, 0.6 * scene.radius_px)) > rng.uniform(2.2, 3.2)
+        background = np.where(hot, rng.uniform(1, 5), background)
     return np.asarray(np.where(inside, bright, background), np.float32), inside, packing
 
 
 def _membranes(scene: _Scene) -> Drawing:
     rng = scene.rng
-    packing = scene.packed(rng.uniform(1.2, 1.8), rng.uniform(0.05, 0.25))
-    width = rng.uniform(1.0, 2.5) + 0.06 * scene.radius_px
+    merged = rng.uniform(0.1, 0.7) if rng.random() < 0.4 else 0.0
+    packing = scene.packed(rng.uniform(1.2, 1.8), rng.uniform(0.05, 0.25), merged)
+    width = rng.uniform(1.0, 2.5) + rng.uniform(0.03, 0.25) * scene.radius_px
     outside = rng.random(packing.n_objects) < rng.uniform(0, 0.25)
     inside = ~outside[packing.owner] & (packing.gap > rng.uniform(0, 1) * width)
     line = np.exp(-((packing.gap / width) ** 2)) * np.clip(
@@ -102,7 +106,8 @@ def _membranes(scene: _Scene) -> Drawing:
 def _electron(scene: _Scene) -> Drawing:
     """Cells between dark membranes with organelles, or the organelles themselves."""
     rng = scene.rng
-    packing = scene.packed(rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.4))
+    merged = rng.uniform(0.2, 0.9) if rng.random() < 0.65 else 0.0
+    packing = scene.packed(rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.4), merged)
     width = rng.uniform(1.5, 3) + 0.03 * scene.radius_px
     picture = 0.75 + 0.06 * _per_object(rng, packing, 0.8) + 0.04 * scene.texture()
     organelle = _Scene(
@@ -116,6 +121,9 @@ def _electron(scene: _Scene) -> Drawing:
     picture = np.where(body, rng.uniform(0.3, 0.6) + 0.08 * stripes, picture)
     picture = np.where(rim, 0.2, picture)
     picture = picture * (1 - 0.85 * np.exp(-((packing.gap / width) ** 2)))
+    if rng.random() < 0.5:  # vesicles
+        spots = scene.noise(rng.uniform(3, 6)) > rng.uniform(1.2, 2.2)
+        picture = np.where(spots & (packing.gap > 2 * width), picture * rng.uniform(0.4, 0.8), picture)
     speckle = scene.noise(2.0) * rng.uniform(0.02, 0.1)
     picture = np.asarray(np.clip(picture + speckle, 0, None), np.float32)
     if rng.random() < 0.35 and organelle.radius_px > 5:
@@ -154,7 +162,7 @@ FAMILIES: dict[str, Callable[[_Scene], Drawing]] = {
     "tubes": _tubes,
     "phase": _phase,
 }
-_WEIGHTS = (0.36, 0.24, 0.2, 0.1, 0.1)
+_WEIGHTS = (0.34, 0.23, 0.23, 0.1, 0.1)
 
 
 def make_stack(
@@ -179,7 +187,7 @@ def make_stack(
     rng = np.random.default_rng((seed, 20261124))
     name = family or str(rng.choice(list(FAMILIES), p=_WEIGHTS))
     radius = radius_px or float(np.exp(rng.uniform(np.log(7), np.log(60))))
-    slices_per_object = rng.uniform(4, 18)
+    slices_per_object = rng.uniform(4, 24)
     z_step_px = float(np.clip(2 * radius / slices_per_object, 0.5, 60))
     scene = _Scene(rng, shape, radius, z_step_px, grid_px(shape, z_step_px))
     picture, inside, packing = FAMILIES[name](scene)

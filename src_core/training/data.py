@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from skimage.transform import resize
 
 from src_core.evaluation.datasets import read_labelled
@@ -19,7 +20,7 @@ from src_core.files import write_atomically
 from src_core.synthetic import make_stack
 
 MIN_AREA_PX = 50
-STACK_SHAPE = (10, 256, 256)
+STACK_SHAPE = (12, 256, 256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +131,23 @@ def _intensity(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[n
     if rng.random() < 0.12:
         out = 1 - out
     out = out ** np.exp(rng.normal(0, 0.3))
+    if rng.random() < 0.25:  # something bright elsewhere in the volume has set the contrast
+        out = out * rng.uniform(0.2, 0.8)
     out = (out - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5 + rng.normal(0, 0.08)
-    if rng.random() < 0.3:
-        out = out + rng.normal(0, rng.uniform(0.01, 0.08), out.shape[:-1])[..., None]
+    if rng.random() < 0.2:
+        out = ndi.gaussian_filter(out, (0, *2 * [float(rng.uniform(0.5, 2.5))], 0))
+    if rng.random() < 0.45:
+        out = out + _grain(rng, out.shape[:-1])
     if rng.random() < 0.2:
         out = out * rng.uniform(0.75, 1.15, 3)
     return np.asarray(np.rint(255 * np.clip(out, 0, 1)), np.uint8)
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Noise (n, S, S, 1) of pixels that may be larger than the network's, as in an enlarged image."""
+    n, height, width = shape
+    pixel = int(rng.choice([1, 1, 2, 3]))
+    coarse = rng.normal(0, rng.uniform(0.01, 0.14), (n, -(-height // pixel), -(-width // pixel)))
+    if pixel > 1:
+        coarse = ndi.zoom(coarse, (1, pixel, pixel), order=1, grid_mode=True, mode="nearest")
+    return np.asarray(coarse[:, :height, :width, None], np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,8 +52,21 @@ class Asked:
         return model.decode_all(features, points, boxes, self.masks, grid_offset)
 
 
-def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Tensor:
-    """Return the loss of one step."""
+@dataclass
+class Outcome:
+    """The loss of one step, and what the answers were worth.
+
+    `scores` has the mean IoU of the single mask after the first prompt ("first") and the last correction
+    ("corrected"), on the slices of a walk where the object still is ("walk"), and how often the presence was right
+    there ("ends").
+    """
+
+    loss: Tensor
+    scores: dict[str, float]
+
+
+def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
+    """Answer, correct and walk once."""
     rounds = int(rng.integers(2, 4))
     images = torch.from_numpy(sample.images).permute(0, 3, 1, 2).float()
     features = model.encode(model.normalise(images))
@@ -64,7 +79,7 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Tensor:
         model, single, sample.image_masks.reshape(-1, *sample.image_masks.shape[2:]), offset, rng, rounds
     )
     through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
-    return on_planes + through_stack
+    return Outcome(on_planes.loss + through_stack.loss, on_planes.scores | through_stack.scores)
 
 
 def _correct(
@@ -74,7 +89,7 @@ def _correct(
     offset: tuple[int, int],
     rng: np.random.Generator,
     rounds: int,
-) -> Tensor:
+) -> Outcome:
     """Prompt, then click on the largest error of the answer, `rounds` times in all."""
     kind = str(rng.choice(KINDS, p=KIND_WEIGHTS))
     asked = Asked(len(truths), (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
@@ -86,9 +101,11 @@ def _correct(
         asked.masks = as_logits(np.stack([clicks.neighbour_mask(rng, t) for t in truths]))
     target = torch.from_numpy(truths).float()
     total = torch.zeros(())
+    ious: list[float] = []
     for k in range(rounds):
         logits, iou, presence = asked.decode(model, features, offset)
         total = total + prompt_loss(logits, iou, presence, target, ambiguous=k == 0 and kind == "click")
+        ious.append(float(mask_iou(logits[:, :1], target).mean()))
         if k + 1 < rounds:
             best = _best(logits, iou)
             guesses = best[:, 0].numpy() > 0
@@ -96,7 +113,7 @@ def _correct(
                 rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)]
             )
             asked.masks = best
-    return total / rounds
+    return Outcome(total / rounds, {"first": ious[0], "corrected": ious[-1]})
 
 
 def _propagate(
@@ -105,7 +122,7 @@ def _propagate(
     truths: NDArray[np.bool_],
     offset: tuple[int, int],
     rng: np.random.Generator,
-) -> Tensor:
+) -> Outcome:
     """Prompt on the first slice, then hand each slice's own logits to the next, past the object's end."""
     asked = Asked(truths.shape[1], (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     by_box = rng.random() < 0.3
@@ -123,17 +140,20 @@ def _propagate(
     own = _best(logits, iou)
     usable = (mask_iou(own, target[0])[:, 0] > 0.6) & torch.from_numpy(rng.random(len(own)) < 0.5)
     previous = torch.where(usable[:, None, None, None], own, exact)
+    ious: list[float] = []
+    right: list[bool] = []
     for t in range(1, len(truths)):
-        alive = torch.from_numpy(truths[t - 1].any((1, 2)))
-        if not alive.any():
-            break
-        step = Asked(int(alive.sum()), (0, 0))
-        step.masks = previous[alive]
+        # On past the end: a walk that has missed it must still find out.
+        step = Asked(len(previous), (0, 0))
+        step.masks = previous
         logits, iou, presence = step.decode(model, _slice(features, t), offset)
-        total = total + prompt_loss(logits, iou, presence, target[t][alive], ambiguous=False)
-        previous = previous.clone()
-        previous[alive] = logits[:, :1].detach()
-    return total / len(truths)
+        total = total + prompt_loss(logits, iou, presence, target[t], ambiguous=False)
+        there = target[t].flatten(1).any(1)
+        ious += mask_iou(logits[:, :1], target[t])[there, 0].tolist()
+        right += ((presence > 0) == there).tolist()
+        previous = logits[:, :1].detach()
+    scores = {"walk": float(np.mean(ious))} if ious else {}
+    return Outcome(total / len(truths), scores | ({"ends": float(np.mean(right))} if right else {}))
 
 
 def as_logits(masks: NDArray[np.bool_]) -> Tensor:

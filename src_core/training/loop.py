@@ -22,6 +22,7 @@ from src_core.training import episodes
 from src_core.training.data import ImageSource, StackSource
 from src_core.training.samples import Samples, check_options
 from src_core.types import Cancelled
+from src_core.zoo import read_state_dict
 
 UNDECIDING = ("out", "images", "excluded", "checkpoint_every")
 """Settings that may differ when a run goes on; of the images their names count, wherever they are."""
@@ -39,6 +40,8 @@ class TrainConfig:
         Folder of labelled `.npz` images, or None to train on synthetic stacks alone.
     excluded
         Names of files in `images` that must not be seen: the test split.
+    start
+        Weights to begin with, of this network or of an earlier form of it; random by default.
     steps, learning_rate, weight_decay, warmup, ema
         The schedule.
     n_stacks
@@ -59,12 +62,13 @@ class TrainConfig:
     out: Path
     images: Path | None = None
     excluded: tuple[str, ...] = ()
-    steps: int = 3200
-    learning_rate: float = 1.5e-3
+    start: Path | None = None
+    steps: int = 2500
+    learning_rate: float = 8e-4
     weight_decay: float = 0.02
     warmup: int = 100
     ema: float = 0.998
-    n_stacks: int = 700
+    n_stacks: int = 800
     seed: int = 0
     checkpoint_every: int = 100
     samples: dict[str, int] = field(default_factory=dict)
@@ -98,13 +102,16 @@ def train(
     Raises
     ------
     CheckpointError
-        There is nothing to train on, or the state in `config.out` is damaged or of a run with other settings.
+        There is nothing to train on, `config.start` is of another network, or the state in `config.out` is
+        damaged or of a run with other settings.
     VolumeError
         An image in `config.images` cannot be used.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     model = build_nano().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.start is not None:
+        _begin_with(model, config.start)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     optimiser = torch.optim.AdamW(
         _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
@@ -139,13 +146,15 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
         model.train()
-        loss = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
+        outcome = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
+        loss = outcome.loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         optimiser.step()
         _update(average, model, min(config.ema, (1 + step) / (10 + step)))
         record = {"step": step, "loss": round(loss.item(), 4), "norm": round(float(norm), 3)}
+        record |= {name: round(score, 4) for name, score in outcome.scores.items()}
         with (config.out / "log.jsonl").open("a") as log:
             log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
         if progress is not None:
@@ -163,6 +172,15 @@ def training_files(config: TrainConfig) -> list[Path]:
     if not files:
         raise CheckpointError(f"no .npz images to train on in {config.images}")
     return files
+
+
+def _begin_with(model: Nano, weights: Path) -> None:
+    """Take what fits from weights of this network or of an earlier form of it."""
+    own = model.state_dict()
+    known = {k: v for k, v in read_state_dict(weights).items() if k in own and own[k].shape == v.shape}
+    if len(known) < len(own) / 2:
+        raise CheckpointError(f"{weights} cannot be trained further as nano: {len(known)} of its tensors fit")
+    model.load_state_dict(known, strict=False)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

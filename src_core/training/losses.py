@@ -1,6 +1,8 @@
-"""Losses (paper, appendix A, "Losses"): focal and Dice on masks, squared error on the predicted IoU.
+"""Losses (paper, appendix A, "Losses"): focal and Dice on masks, absolute error on the predicted IoU.
 
-The focal loss is normalised (Sofiiuk et al. 2019, "AdaptIS"), which needs no weight against the Dice loss.
+Where the object is not on the plane, only the presence is to be learned, as in SAM 2 (Ravi et al. 2024): the mask
+and its IoU then mean "if the object were here", and an end that nobody could foresee does not drag them down. The
+focal loss is normalised (Sofiiuk et al. 2019, "AdaptIS"), which needs no weight against the Dice loss.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PRESENCE_WEIGHT = 0.2
+PRESENCE_WEIGHT = 1.0
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -50,8 +52,7 @@ def prompt_loss(logits: Tensor, iou: Tensor, presence: Tensor, target: Tensor, a
     """
     losses = mask_loss(logits, target)
     candidates = losses[:, 1:].min(1).values if ambiguous else losses[:, 1:].mean(1)
-    regression = (iou - mask_iou(logits, target)).square().mean(1)
-    there = F.binary_cross_entropy_with_logits(
-        presence, (target.flatten(1).sum(1) > 0).float(), reduction="none"
-    )
-    return (losses[:, 0] + 0.5 * candidates + regression + PRESENCE_WEIGHT * there).mean()
+    regression = (iou - mask_iou(logits, target)).abs().mean(1)
+    there = (target.flatten(1).sum(1) > 0).float()
+    known = F.binary_cross_entropy_with_logits(presence, there, reduction="none")
+    return (there * (losses[:, 0] + 0.5 * candidates + regression) + PRESENCE_WEIGHT * known).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class Samples(Dataset[Sample]):
     seed, steps
         What is drawn, and for how many steps.
     side
-        Of a crop in network pixels.
+        Of a crop in network pixels at most; every sample draws its own, from 5/8 of it.
     crops, objects_per_crop
         Single crops in a sample, and objects on each.
     frames, objects_per_stack
@@ -81,11 +82,11 @@ class Samples(Dataset[Sample]):
         *,
         seed: int,
         steps: int,
-        side: int = 192,
+        side: int = 256,
         crops: int = 4,
         objects_per_crop: int = 2,
-        frames: int = 4,
-        objects_per_stack: int = 4,
+        frames: int = 6,
+        objects_per_stack: int = 3,
     ) -> None:
         self.stacks, self.images = stacks, images
         self.seed, self.steps, self.side = seed, steps, side
@@ -98,32 +99,34 @@ class Samples(Dataset[Sample]):
     def __getitem__(self, step: int) -> Sample:
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, step))
+        unit = SIZE_MULTIPLE_PX
+        side = unit * int(rng.integers(math.ceil(0.625 * self.side / unit), self.side // unit + 1))
         images: list[NDArray[np.uint8]] = []
         masks: list[NDArray[np.bool_]] = []
         while len(images) < self.crops:
             real = self.images is not None and len(images) % 2 == 1
-            crop = self._image(rng, real)
+            crop = self._image(rng, real, side)
             chosen = _choose(rng, crop, self.objects_per_crop) if crop else None
             if crop and chosen is not None:
                 images.append(crop.images[0])
                 masks.append(low_res_masks(crop.labels[0], chosen))
         while True:
-            crop = self._stack(rng)
+            crop = self._stack(rng, side)
             chosen = _choose(rng, crop, self.objects_per_stack, ends=True)
             if chosen is not None:
                 break
         frames = np.stack([low_res_masks(labels, chosen) for labels in crop.labels])
         return Sample(np.concatenate([np.stack(images), crop.images]), np.stack(masks), frames)
 
-    def _image(self, rng: np.random.Generator, real: bool) -> Crop | None:
+    def _image(self, rng: np.random.Generator, real: bool, side: int) -> Crop | None:
         if real and self.images is not None:
-            return image_crop(rng, *self.images.get(int(rng.integers(1 << 30))), side=self.side)
+            return image_crop(rng, *self.images.get(int(rng.integers(1 << 30))), side=side)
         image, labels = self.stacks.get(int(rng.integers(self.stacks.count)))
         z = int(rng.integers(len(image)))
-        return image_crop(rng, image[z], labels[z], side=self.side)
+        return image_crop(rng, image[z], labels[z], side=side)
 
-    def _stack(self, rng: np.random.Generator) -> Crop:
-        return stack_crop(rng, *self.stacks.get(int(rng.integers(self.stacks.count))), self.side, self.frames)
+    def _stack(self, rng: np.random.Generator, side: int) -> Crop:
+        return stack_crop(rng, *self.stacks.get(int(rng.integers(self.stacks.count))), side, self.frames)
 
 
 def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False) -> NDArray[np.int64] | None:
@@ -135,7 +138,7 @@ def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False
         return None
     weights = np.ones(len(ids))
     if ends:
-        weights[~np.isin(ids, crop.labels[-1])] = 3.0
+        weights[~np.isin(ids, crop.labels[-1])] = 2.0
     return rng.choice(ids, count, replace=len(ids) < count, p=weights / weights.sum())
 
 

@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from src_core.errors import VolumeError
+from src_core.types import PlaneRef
 from src_core.volumes.arrays import LazyArray
 from src_core.volumes.axes import SPATIAL
 from src_core.volumes.contrast import estimate_limits, sampled_level
@@ -159,20 +160,19 @@ class Volume:
             decoded.
         """
         axis, position = self._one_position({"z": z, "y": y, "x": x})
-        plane = self.lazy_plane(axis, position, t=t, c=c)
+        plane = self.plane_at(PlaneRef(axis, position, self._checked(t, "t")), c)
         _ = plane.pixels  # damage shows here
         return plane
 
-    def lazy_plane(
-        self, axis: str | None, index: SupportsIndex, *, t: SupportsIndex = 0, c: SupportsIndex | None = None
-    ) -> Plane:
+    def plane_at(self, where: PlaneRef, c: SupportsIndex | None = None) -> Plane:
         """Return a plane of which nothing is read yet: `Plane.rgb8_part` reads parts, `Plane.pixels` all.
 
         Parameters
         ----------
-        axis, index
-            The spatial axis it is perpendicular to and the position along it; None or "z" for a 2-D image.
-        t, c
+        where
+            The spatial axis it is perpendicular to, the position along it and the time point; the axis is None
+            or "z" for a 2-D image.
+        c
             As in `plane`.
 
         Raises
@@ -180,9 +180,9 @@ class Volume:
         VolumeError
             There is no such plane.
         """
-        axis = self._plane_axis(axis)
-        position = self._checked(index, axis or "z")
-        time = self._checked(t, "t")
+        axis = self._plane_axis(where.axis)
+        position = self._checked(where.index, axis or "z")
+        time = self._checked(where.t, "t")
         channel = self.channel if c is None else self._checked(c, "c")
         row, column = self.plane_axes(axis)
         fixed = {axis: position, "t": time} | ({} if self.rgb else {"c": channel})

@@ -95,18 +95,20 @@ def main() -> None:
                 for k, mask in step.masks.items():
                     found[k][step.index] = mask
             results[name] += [score(found[k], labels == k, middle) for k, middle in chosen.items()]
-    rows = {}
-    for name, objects in results.items():
-        array = np.array(objects, float)
-        ends = array[:, 1:]
-        rows[name] = {
-            "objects": len(array),
-            "3D IoU": array[:, 0].mean(),
-            "ends within 1": (np.abs(ends) <= 1).mean(),
-            "over": np.maximum(ends, 0).mean(),
-            "under": np.maximum(-ends, 0).mean(),
-        }
-    print(markdown_table(rows, "setting"))
+    print(markdown_table({name: summary(objects) for name, objects in results.items()}, "setting"))
+
+
+def summary(objects: list[tuple[float, int, int]]) -> dict[str, float]:
+    """Return means over objects, each with its IoU and the slices beyond its low and its high end."""
+    array = np.array(objects, float)
+    ends = array[:, 1:]
+    return {
+        "objects": len(array),
+        "3D IoU": array[:, 0].mean(),
+        "ends within 1": (np.abs(ends) <= 1).mean(),
+        "over": np.maximum(ends, 0).mean(),
+        "under": np.maximum(-ends, 0).mean(),
+    }
 
 
 def score(found: NDArray[np.bool_], truth: NDArray[np.bool_], middle: int) -> tuple[float, int, int]:

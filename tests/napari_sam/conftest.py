@@ -65,6 +65,22 @@ class Desk:
         self.interaction.scene.points.add(np.array(data))
         self.wait()
 
+    def keep(self) -> None:
+        """Click on the object at (16, 16) of slice 6, and keep the answer."""
+        self.go(6)
+        self.click(6, 16, 16)
+        self.interaction.accept()
+        self.wait()
+
+    def two_objects(self) -> None:
+        """Begin on an image, and keep a mask of either object on slice 6; a third is the current one then."""
+        self.start()
+        self.go(6)
+        for y, x in ((16, 16), (30, 46)):
+            self.click(6, y, x)
+            self.interaction.next_object()
+            self.wait()
+
     def plane(self, index: int) -> np.ndarray:
         """The labels on slice z = index."""
         return self.interaction.session.labels.read_plane("z", index)

@@ -37,13 +37,6 @@ def said(desk: Desk) -> list[str]:
     return found
 
 
-def _keep(desk: Desk) -> None:
-    desk.go(6)
-    desk.click(6, 16, 16)
-    desk.interaction.accept()
-    desk.wait()
-
-
 # ------------------------------------------------------------------- images
 
 
@@ -114,14 +107,14 @@ def test_a_layer_rotated_within_the_plane(desk: Desk) -> None:
     turn = np.eye(4)
     turn[1:3, 1:3] = [[0, -1], [1, 0]]
     desk.start(affine=turn)
-    _keep(desk)
+    desk.keep()
     assert np.array_equal(desk.plane(6) == 1, LEFT[6])
 
 
 def test_another_layer_of_another_size(desk: Desk, said: list[str]) -> None:
     desk.start()
     desk.viewer.add_image(np.zeros((40, 100, 200), np.uint8))
-    _keep(desk)
+    desk.keep()
     assert np.array_equal(desk.plane(6) == 1, LEFT[6])
     desk.go(30)
     assert any("outside the image; move it back" in s for s in said)
@@ -144,7 +137,7 @@ def test_channels_as_rows_on_screen(desk: Desk, said: list[str]) -> None:
 
 def test_an_image_whose_data_changes_size(desk: Desk, warned: list[str]) -> None:
     image = desk.start()
-    _keep(desk)
+    desk.keep()
     path = desk.interaction.session.labels.path
     image.data = balls((20, 48, 64))
     desk.go(15)
@@ -169,7 +162,7 @@ def test_an_image_removed_while_a_click_is_answered(desk: Desk, said: list[str])
 
 def test_an_image_removed_while_propagating(desk: Desk) -> None:
     image = desk.start()
-    _keep(desk)
+    desk.keep()
     labels = desk.interaction.session.labels
     desk.interaction.progress_changed.connect(
         lambda p, _: (
@@ -185,7 +178,7 @@ def test_an_image_removed_while_propagating(desk: Desk) -> None:
 @pytest.mark.parametrize("name", ["points", "boxes", "preview"])
 def test_deleting_a_layer_to_click_in_brings_it_back(desk: Desk, said: list[str], name: str) -> None:
     desk.start()
-    _keep(desk)
+    desk.keep()
     scene = desk.interaction.scene
     layer = scene.preview.layer if name == "preview" else getattr(scene, name)
     title = layer.name
@@ -206,7 +199,7 @@ def test_deleting_a_layer_to_click_in_brings_it_back(desk: Desk, said: list[str]
 
 def test_deleting_all_layers_at_once(desk: Desk) -> None:
     desk.start()
-    _keep(desk)
+    desk.keep()
     path = desk.interaction.session.labels.path
     desk.viewer.layers.clear()
     desk.wait()
@@ -216,7 +209,7 @@ def test_deleting_all_layers_at_once(desk: Desk) -> None:
 
 def test_deleting_the_labels_layer_loses_neither_labels_nor_anchors(desk: Desk, said: list[str]) -> None:
     image = desk.start()
-    _keep(desk)
+    desk.keep()
     desk.viewer.layers.remove(desk.interaction.scene.labels)
     desk.wait()
     assert desk.interaction.session is None and any("Labels on disk are kept" in s for s in said)
@@ -230,7 +223,7 @@ def test_deleting_the_labels_layer_loses_neither_labels_nor_anchors(desk: Desk, 
 
 def test_going_to_another_image_and_back(desk: Desk) -> None:
     first = desk.start()
-    _keep(desk)
+    desk.keep()
     desk.start(balls())
     desk.wait()
     assert not desk.plane(6).any()
@@ -330,7 +323,7 @@ def test_propagating_without_a_mask_says_what_is_missing(desk: Desk, warned: lis
 
 def test_an_id_that_the_labels_cannot_hold(desk: Desk, warned: list[str]) -> None:
     desk.start()
-    _keep(desk)
+    desk.keep()
     desk.interaction.select(2**32 - 1)
     desk.interaction.next_object()
     desk.wait()
@@ -355,7 +348,7 @@ def test_a_disk_that_fills_up_while_propagating(
     desk: Desk, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.start()
-    _keep(desk)
+    desk.keep()
     labels = desk.interaction.session.labels
     write, count = labels.write_plane, iter(range(100))
 
@@ -410,7 +403,7 @@ def test_work_from_an_earlier_day_is_read_in_the_background(
     image = desk.viewer.add_image(balls(), name="stack")
     desk.interaction.start(image, tmp_path)
     desk.interaction.select(41)
-    _keep(desk)
+    desk.keep()
     desk.viewer.layers.remove(image)
     again = desk.viewer.add_image(balls(), name="stack")
     desk.interaction.start(again, tmp_path)

@@ -76,10 +76,7 @@ def test_closing_the_viewer_ends_everything(make_napari_viewer: Any, names: list
         del panel, _
     desk = _desk(viewer)
     desk.start()
-    desk.go(6)
-    desk.click(6, 16, 16)
-    desk.interaction.accept()
-    desk.wait()
+    desk.keep()
     scene = desk.interaction.scene
     for thing in (desk.interaction, scene, desk.interaction.session, scene.points, desk.interaction.main):
         watched[type(thing).__name__] = weakref.ref(thing)

@@ -207,10 +207,7 @@ def test_propagation_fills_the_object_and_stops_by_itself(desk: Desk) -> None:
 
 def test_undo_and_redo_walk_through_points_accept_and_propagation(desk: Desk) -> None:
     desk.start()
-    desk.go(6)
-    desk.click(6, 16, 16)
-    desk.interaction.accept()
-    desk.wait()
+    desk.keep()
     desk.interaction.propagate()
     desk.wait(lambda: not desk.interaction.propagating)
     full = [desk.plane(z).copy() for z in range(12)]
@@ -323,10 +320,7 @@ def test_a_single_image_has_no_stack(desk: Desk) -> None:
 
 def test_colour_images(desk: Desk) -> None:
     desk.start(np.repeat(balls()[..., None], 3, axis=-1), rgb=True)
-    desk.go(6)
-    desk.click(6, 16, 16)
-    desk.interaction.accept()
-    desk.wait()
+    desk.keep()
     assert (desk.plane(6) == 1).any()
 
 
@@ -358,10 +352,7 @@ def test_dragged_contrast_limits_embed_once_at_the_end(desk: Desk, monkeypatch: 
 
 def test_removing_the_image_ends_quietly_and_keeps_labels(desk: Desk) -> None:
     image = desk.start()
-    desk.go(6)
-    desk.click(6, 16, 16)
-    desk.interaction.accept()
-    desk.wait()
+    desk.keep()
     labels = desk.interaction.session.labels
     desk.viewer.layers.remove(image)
     desk.wait()
@@ -405,18 +396,9 @@ def test_stopping_keeps_what_is_done(desk: Desk) -> None:
     assert [z for z in range(12) if (desk.plane(z) == 1).any()] == [6]
 
 
-def _two_objects(desk: Desk) -> None:
-    desk.start()
-    desk.go(6)
-    for y, x in ((16, 16), (30, 46)):
-        desk.click(6, y, x)
-        desk.interaction.next_object()
-        desk.wait()
-
-
 @pytest.mark.parametrize("finished", [False, True])
 def test_the_brush_leaves_other_objects_alone(desk: Desk, warned: list[str], finished: bool) -> None:
-    _two_objects(desk)
+    desk.two_objects()
     desk.interaction.session.set_done(1, finished)
     before, labels = desk.plane(6).copy(), desk.interaction.scene.labels
     assert labels.selected_label == 3
@@ -438,7 +420,7 @@ def test_the_brush_leaves_other_objects_alone(desk: Desk, warned: list[str], fin
 def test_the_brush_overwrites_where_that_is_allowed_but_never_what_is_finished(
     desk: Desk, warned: list[str]
 ) -> None:
-    _two_objects(desk)
+    desk.two_objects()
     session, labels = desk.interaction.session, desk.interaction.scene.labels
     session.allow_overwrite = True
     labels.brush_size = 5
@@ -456,7 +438,7 @@ def test_the_brush_overwrites_where_that_is_allowed_but_never_what_is_finished(
 
 
 def test_the_eraser_erases_drafts(desk: Desk, warned: list[str]) -> None:
-    _two_objects(desk)
+    desk.two_objects()
     desk.interaction.scene.labels.paint((6, 16, 16), 0)
     desk.wait()
     assert desk.plane(6)[16, 16] == 0 and not warned
@@ -479,7 +461,7 @@ def test_an_empty_candidate_is_not_kept(desk: Desk) -> None:
 def test_propagating_all_says_which_objects_have_no_mask(desk: Desk) -> None:
     said: list[str] = []
     desk.interaction.said.connect(said.append)
-    _two_objects(desk)  # object 3 has been started
+    desk.two_objects()  # object 3 has been started
     desk.interaction.propagate([1, 2, 3])
     desk.wait(lambda: not desk.interaction.propagating)
     assert "object 3" in said[-1]

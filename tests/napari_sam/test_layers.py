@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Points
 
-from napari_sam.layers import axes_of, on_plane, plane_on_screen, to_plane, volume_of, world_of
+from napari_sam.layers import axes_of, on_plane, plane_on_screen, to_plane, volume_of
 from src_core.errors import VolumeError
 from src_core.types import PlaneRef
 
@@ -58,7 +58,7 @@ def test_all_levels_of_a_pyramid_reach_the_volume() -> None:
     layer = Image([fine, fine[:, ::2, ::2], fine[:, ::4, ::4]], multiscale=True, scale=(3, 1, 1))
     volume = volume_of(layer)
     assert volume.levels == ((6, 40, 48), (6, 20, 24), (6, 10, 12)) and volume.scale["z"] == 3
-    plane = volume.lazy_plane("z", 5)
+    plane = volume.plane_at(PlaneRef("z", 5))
     assert plane.rgb8_part((0, 0, 40, 48), (10, 12))[0].shape == (10, 12, 3)
 
 
@@ -125,8 +125,9 @@ def test_rotation_in_the_plane_is_fine_and_out_of_it_is_refused() -> None:
     turn[1:3, 1:3] = [[0, -1], [1, 0]]
     viewer, image = _viewer(affine=turn)
     found = plane_on_screen(viewer, image)
-    world = np.asarray(image.data_to_world((0, 3, 5)))
-    assert np.allclose(to_plane(image, found, world[None]), [[3, 5]])
+    assert np.allclose(to_plane(image, found, image, np.array([[0, 3, 5]])), [[3, 5]])
+    world = Points(np.array([image.data_to_world((0, 3, 5))]))
+    assert np.allclose(to_plane(image, found, world, world.data), [[3, 5]])
     tilt = np.eye(4)
     tilt[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
     viewer, image = _viewer(affine=tilt)
@@ -148,7 +149,7 @@ def test_positions_of_another_layer_are_mapped_through_the_world() -> None:
     found = plane_on_screen(viewer, image)
     points = Points(np.array([[8.0, 2.0, 3.0], [7.0, 2.0, 3.0]]), scale=(2, 1, 1))
     assert on_plane(image, found, points, points.data).tolist() == [True, False]
-    assert np.allclose(to_plane(image, found, world_of(points, points.data[:1])), [[2, 4]])
+    assert np.allclose(to_plane(image, found, points, points.data[:1]), [[2, 4]])
 
 
 def test_positions_with_fewer_dimensions_lie_on_every_slice() -> None:
@@ -156,4 +157,4 @@ def test_positions_with_fewer_dimensions_lie_on_every_slice() -> None:
     found = plane_on_screen(viewer, image)
     flat = Points(np.array([[2.0, 3.0]]))
     assert on_plane(image, found, flat, flat.data).all()
-    assert np.allclose(to_plane(image, found, world_of(flat, flat.data)), [[2, 3]])
+    assert np.allclose(to_plane(image, found, flat, flat.data), [[2, 3]])

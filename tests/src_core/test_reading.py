@@ -54,7 +54,7 @@ def _big(*coarser: int) -> tuple[Volume, list[Chunked]]:
 def test_a_native_tile_reads_its_own_chunks_only() -> None:
     volume, (fine,) = _big()
     predictor = Predictor(random_nano())
-    embedding = predictor.embed(volume.lazy_plane("z", 250))
+    embedding = predictor.embed(volume.plane_at(PlaneRef("z", 250)))
     assert not fine.decoded
     index = embedding.tiles.fitting((1000, 1000, 1001, 1001))
     embedding.features(index)
@@ -69,7 +69,7 @@ def test_a_native_tile_reads_its_own_chunks_only() -> None:
 
 def test_the_overview_and_coarse_tiles_read_nothing_of_the_finest_level() -> None:
     volume, (fine, half, quarter, eighth) = _big(2, 4, 8)
-    embedding = Predictor(random_nano()).embed(volume.lazy_plane("z", 251))
+    embedding = Predictor(random_nano()).embed(volume.plane_at(PlaneRef("z", 251)))
     embedding.features(0)
     assert not fine.decoded and not half.decoded and not eighth.decoded
     assert quarter.decoded == {(0, r, c) for r in range(2) for c in range(2)}  # z = 251 // 4
@@ -84,7 +84,7 @@ def test_the_overview_and_coarse_tiles_read_nothing_of_the_finest_level() -> Non
 @pytest.mark.parametrize("axis", ["z", "y", "x"])
 def test_the_overview_of_a_reference_network_is_read_at_its_input_size(axis: str) -> None:
     volume, levels = _big(2, 4)
-    plane = volume.lazy_plane(axis, 100)
+    plane = volume.plane_at(PlaneRef(axis, 100))
     tile = tiling.tiled(plane.shape, 1024, float("inf")).overview
     part, where = plane.rgb8_part(tile.box, tile.input_hw)
     assert part.shape[:2] == tuple(n // 2 for n in plane.shape) and where == (0, 0, *part.shape[:2])
@@ -97,7 +97,7 @@ def test_a_plane_in_one_chunk_is_decoded_once(tmp_path: Path, monkeypatch: pytes
     reads: list[Any] = []
     get = zarr.Array.__getitem__
     monkeypatch.setattr(zarr.Array, "__getitem__", lambda a, i: reads.append(i) or get(a, i))
-    plane = volume.lazy_plane("z", 1)
+    plane = volume.plane_at(PlaneRef("z", 1))
     for box in ((0, 0, 512, 512), (88, 488, 600, 1000)):
         part, where = plane.rgb8_part(box, (512, 512))
         np.testing.assert_array_equal(part[..., 0], pixels[1, box[0] : box[2], box[1] : box[3]])
@@ -109,7 +109,7 @@ def test_a_plane_in_one_chunk_is_decoded_once(tmp_path: Path, monkeypatch: pytes
 def test_parts_are_those_of_the_picture(axis: str) -> None:
     data = np.random.default_rng(1).integers(0, 4000, (2, 20, 30, 40)).astype(np.uint16)
     volume = open_volume(data, axes="czyx", channel=1)
-    eager, lazy = volume.plane(**{axis: 5}), volume.lazy_plane(axis, 5)
+    eager, lazy = volume.plane(**{axis: 5}), volume.plane_at(PlaneRef(axis, 5))
     picture = eager.rgb8()
     for plane in (eager, lazy):
         part, where = plane.rgb8_part((2, 3, 9, 14), (7, 11))
@@ -121,7 +121,7 @@ def test_a_rectangle_between_the_pixels_of_a_coarse_level_keeps_its_place() -> N
     fine = np.zeros((1, 901, 1203), np.uint8)
     fine[0, 333:477, 500:801] = 200
     coarse = np.asarray(Image.fromarray(fine[0]).resize((401, 300), Image.Resampling.BOX))[None]
-    plane = open_volume([fine, coarse], axes="zyx", contrast_limits=(0, 255)).lazy_plane("z", 0)
+    plane = open_volume([fine, coarse], axes="zyx", contrast_limits=(0, 255)).plane_at(PlaneRef("z", 0))
     box = (301, 406, 601, 1006)
     part, where = plane.rgb8_part(box, (100, 200))
     assert part.shape[0] <= 102  # not the 300 rows of the finer level
@@ -135,9 +135,9 @@ def test_a_rectangle_between_the_pixels_of_a_coarse_level_keeps_its_place() -> N
 def test_levels_that_show_something_else_are_passed_over() -> None:
     fine = np.zeros((2, 4, 64, 64), np.uint16)
     for other in (fine[:1, :, ::2, ::2], fine[:, :, ::2, ::2].astype(np.float32)):
-        plane = open_volume([fine, other], axes="czyx", contrast_limits=(0, 1)).lazy_plane("z", 0)
+        plane = open_volume([fine, other], axes="czyx", contrast_limits=(0, 1)).plane_at(PlaneRef("z", 0))
         assert plane.reader.level_for((0, 0, 64, 64), (16, 16)) == 0
-    plane = open_volume([fine, fine[:, :, ::2, ::2]], axes="czyx").lazy_plane("z", 0)
+    plane = open_volume([fine, fine[:, :, ::2, ::2]], axes="czyx").plane_at(PlaneRef("z", 0))
     assert plane.reader.level_for((0, 0, 64, 64), (16, 16)) == 1
     assert plane.reader.level_for((0, 0, 64, 64), (33, 33)) == 0
 
@@ -175,7 +175,7 @@ def test_the_stamp_is_that_of_the_level_that_is_read(tmp_path: Path) -> None:
     for path in image.rglob("*"):
         os.utime(path, (time.time() - 1000,) * 2)
     time.sleep(2.1)
-    plane = open_volume(image).lazy_plane("z", 1)
+    plane = open_volume(image).plane_at(PlaneRef("z", 1))
     stamps = [stamp(plane, image, level) for level in (0, 1)]
     assert None not in stamps and stamps[0] != stamps[1]
     coarse = next(p for p in chunk_files(image / "1") if "/c/1/" in p.as_posix())
@@ -211,7 +211,7 @@ def test_thin_and_tiny_volumes_are_answered(shape: tuple[int, int, int], axis: s
     data = np.random.default_rng(4).integers(0, 255, shape, np.uint8)
     volume = open_volume(data, axes="zyx")
     predictor = Predictor(random_nano())
-    plane = volume.lazy_plane(axis, shape["zyx".index(axis)] - 1)
+    plane = volume.plane_at(PlaneRef(axis, shape["zyx".index(axis)] - 1))
     embedding = predictor.embed(plane)
     height, width = plane.shape
     corner = Prompts([(height - 1, width - 1)])
@@ -223,4 +223,4 @@ def test_thin_and_tiny_volumes_are_answered(shape: tuple[int, int, int], axis: s
         same = predictor.mask_of(found.logits[0], found.window, plane.shape)
         np.testing.assert_array_equal(same, found.masks[0])
     with pytest.raises(VolumeError, match="out of range"):
-        volume.lazy_plane(axis, max(shape))
+        volume.plane_at(PlaneRef(axis, max(shape)))

@@ -27,12 +27,7 @@ def _filled(desk: Desk, identity: int = 1) -> set[int]:
 
 
 def _two_objects(desk: Desk) -> None:
-    desk.start()
-    desk.go(6)
-    for y, x in ((16, 16), (30, 46)):
-        desk.click(6, y, x)
-        desk.interaction.next_object()
-        desk.wait()
+    desk.two_objects()
     desk.interaction.select(1)
     desk.wait()
 
@@ -205,7 +200,7 @@ def test_nothing_is_deleted_under_a_propagation(
     desk.interaction.propagate()
     objects.delete.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert "Stop the propagation first." in said and len(_filled(desk)) == 9 and not warned
+    assert "Stop what is under way first (Shift-G)." in said and len(_filled(desk)) == 9 and not warned
 
 
 def test_a_table_of_many_objects_is_not_filled_anew_for_each_change(

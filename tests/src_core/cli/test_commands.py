@@ -297,7 +297,11 @@ def test_train_makes_weights_and_resumes(run: Run, tmp_path: Path, monkeypatch: 
         seen.append(config)
         config.out.mkdir(exist_ok=True)
         with (config.out / "log.jsonl").open("a") as log:
-            log.writelines(json.dumps({"step": n, "loss": 3.0 - n}) + "\n" for n in range(3))
+            log.writelines(
+                json.dumps({"step": n, "loss": 3.0 - n, "first": 0.1 * n} | ({"walk": 0.5} if n else {}))
+                + "\n"
+                for n in range(3)
+            )
         progress(3, 3, 1.0)  # type: ignore[operator]
         return config.out / "nano.safetensors"
 
@@ -307,7 +311,7 @@ def test_train_makes_weights_and_resumes(run: Run, tmp_path: Path, monkeypatch: 
     out = tmp_path / "run"
     found = run("train", "--images", images, "--out", out, "--steps", 3, "--seed", 4, "--config", toml)
     assert found.exit_code == 0, found.output
-    assert str(out / "nano.safetensors") in found.stdout.replace("\n", "") and (out / "loss.png").exists()
+    assert str(out / "nano.safetensors") in found.stdout.replace("\n", "") and (out / "training.png").exists()
     (config,) = seen
     assert (config.steps, config.seed, config.learning_rate) == (3, 4, 1.0)
     assert "0.npz" in config.excluded and 60 <= len(config.excluded) <= 61, "the test split stays out"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from src_core import zoo
 from src_core.errors import CheckpointError, SamError, VolumeError
@@ -44,7 +44,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, state = load_file(weights), torch.load(out / "state.pt", weights_only=True)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == [0, 1, 2]
-    assert all(math.isfinite(record["loss"]) for record in log)
+    assert all(math.isfinite(record["loss"]) and 0 <= record["corrected"] <= 1 for record in log)
 
     for name in ("state.pt", "nano.safetensors", "log.jsonl"):
         (out / name).unlink()
@@ -68,6 +68,22 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:20000])
     with pytest.raises(CheckpointError, match=r"state\.pt.*damaged"):
         train(_config(out))
+
+
+def test_a_run_may_begin_with_weights_that_lack_a_part(tmp_path: Path) -> None:
+    kept = {k: v for k, v in random_nano().state_dict().items() if not k.startswith("evidence.")}
+    save_file({k: v.clone().contiguous() for k, v in kept.items()}, tmp_path / "first.safetensors")
+    config = replace(
+        _config(tmp_path / "run", steps=1), start=tmp_path / "first.safetensors", learning_rate=0.0
+    )
+    state = load_file(train(config))
+    name = "mask_decoder.iou_token.weight"
+    assert torch.allclose(state[name].float(), kept[name], atol=1e-3)
+    assert any(k.startswith("evidence.") for k in state)
+
+    save_file({name: kept[name].contiguous(), "other": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(CheckpointError, match="cannot be trained further as nano: 1 of its tensors fit"):
+        train(replace(config, out=tmp_path / "other", start=tmp_path / "foreign.safetensors"))
 
 
 def test_a_cancelled_run_loses_no_step_and_may_move(tmp_path: Path) -> None:
@@ -147,12 +163,17 @@ def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, 
     model = random_nano()
     model.requires_grad_(True)
     try:
-        loss = episodes.run(model, samples[0], np.random.default_rng(step))
+        outcome = episodes.run(model, samples[0], np.random.default_rng(step))
+        loss = outcome.loss
         loss.backward()  # type: ignore[no-untyped-call]
         assert math.isfinite(loss.item())
         assert loss.item() > 0
+        assert (
+            {"first", "corrected", "ends"} <= outcome.scores.keys() <= {"first", "corrected", "walk", "ends"}
+        )
+        assert all(0 <= score <= 1 for score in outcome.scores.values())
         used = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
-        assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "presence_head"}
+        assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "evidence"}
     finally:
         model.zero_grad()
         model.requires_grad_(False)

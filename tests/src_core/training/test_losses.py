@@ -57,6 +57,19 @@ def test_presence_is_learned_from_empty_targets() -> None:
     assert wrong - right == pytest.approx(20 * PRESENCE_WEIGHT, rel=1e-3)
 
 
+def test_where_the_object_is_not_its_mask_and_iou_are_left_alone() -> None:
+    empty = torch.zeros(2, 16, 16)
+    logits, iou = torch.ones(2, 4, 16, 16, requires_grad=True), torch.zeros(2, 4, requires_grad=True)
+    presence = torch.zeros(2, requires_grad=True)
+    prompt_loss(logits, iou, presence, empty, False).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert iou.grad is not None
+    assert presence.grad is not None
+    assert not logits.grad.any()
+    assert not iou.grad.any()
+    assert (presence.grad > 0).all()
+
+
 def test_after_one_click_only_the_best_candidate_learns() -> None:
     target = _target()
     logits = torch.zeros(2, 4, 16, 16)
