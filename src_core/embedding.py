@@ -81,6 +81,10 @@ class Embedding:
             self.grown()
         return features
 
+    def has(self, index: int) -> bool:
+        """Whether tile `index` is encoded; it never waits for one that is being encoded."""
+        return index in self._features
+
     def shrink(self, max_bytes: int) -> None:
         """Forget tiles, the least recently used first, until `max_bytes` are enough; the latest one stays."""
         with self._lock:

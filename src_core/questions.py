@@ -9,7 +9,7 @@ import numpy as np
 from src_core import frames, tiling
 from src_core.masks import bounds
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tile, Tiling
+from src_core.tiling import Extent, Tile, Tiling, View
 from src_core.types import Candidates
 
 
@@ -95,6 +95,15 @@ class Question:
 
     def _cuts(self, tile: Tile, extent: Extent) -> bool:
         return tiling.cuts(tile, extent, self._tiles.overview)
+
+
+def expected(tiles: Tiling, view: View) -> tuple[int, ...]:
+    """Return the tiles that clicks within `view` may need, the most likely first.
+
+    That is the tile a click at the focus asks, the overview that large objects need, and what is around.
+    """
+    asked = next((grid.showing(view) for grid in tiles.grids if grid.zoom == 1), [])
+    return (*asked[:1], 0, *asked[1:])
 
 
 def _trust(found: Candidates) -> float:

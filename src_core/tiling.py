@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 Extent = tuple[float, float, float, float]
 """(y0, x0, y1, x1) in pixels of the plane, half-open."""
@@ -29,8 +30,26 @@ MIN_GAIN = 1.25
 """Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
 ZOOMS = (2, 4)
 """Enlarged grids."""
+SAMPLES = 8
+"""At so many places a tile, at least, is looked which tile shows them best."""
 SMALL = 8
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a plane is looked at.
+
+    Attributes
+    ----------
+    extent
+        (y0, x0, y1, x1) in pixels of the plane.
+    focus
+        (y, x), where the next click is most likely.
+    """
+
+    extent: Extent
+    focus: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -98,14 +117,26 @@ class Grid:
 
     def best(self, extent: Extent) -> tuple[int, float]:
         """Return the tile that shows `extent` with most room around it, and that room less the margin."""
-        rooms = [
-            [_free(span, (spans[0][0], spans[-1][1]), extent[d], extent[d + 2]) for span in spans]
-            for d, spans in enumerate((self.rows, self.columns))
-        ]
-        row, column = (int(np.argmax(r)) for r in rooms)
+        rooms = [_free(spans, extent[d], extent[d + 2]) for d, spans in enumerate((self.rows, self.columns))]
+        row, column = (int(r.argmax()) for r in rooms)
         sides = [spans[0][1] - spans[0][0] for spans in (self.rows, self.columns)]
-        room = min(rooms[0][row], rooms[1][column], max(sides)) - MARGIN * min(sides)
+        room = min(float(rooms[0][row]), float(rooms[1][column]), max(sides)) - MARGIN * min(sides)
         return self.first + row * len(self.columns) + column, room
+
+    def showing(self, view: View) -> list[int]:
+        """Return the tiles that are best for some pixel in view, those for pixels near its focus first."""
+        distances = []
+        for d, spans in enumerate((self.rows, self.columns)):
+            places = np.linspace(
+                view.extent[d], max(view.extent[d + 2] - 1, view.extent[d]), SAMPLES * len(spans)
+            )
+            places = np.append(places, np.clip(view.focus[d], places[0], places[-1]))
+            best = _free(spans, places[:, None], places[:, None] + 1).argmax(1)
+            away = np.abs(places - view.focus[d])
+            distances.append({int(i): float(away[best == i].min()) for i in np.unique(best)})
+        rows, columns = distances
+        found = sorted((max(rows[r], columns[c]), r, c) for r in rows for c in columns)
+        return [self.first + r * len(self.columns) + c for _, r, c in found]
 
 
 @dataclass(frozen=True)
@@ -239,14 +270,17 @@ def zoom_for(extent: Extent, low_res_px: int) -> float:
 
 def cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
     """Say whether `extent` reaches a border of `tile` beyond which the plane goes on."""
-    return any(
-        _free((tile.box[d], tile.box[d + 2]), (plane.box[d], plane.box[d + 2]), extent[d], extent[d + 2]) <= 1
-        for d in (0, 1)
-    )
+    low, high = np.array(tile.box).reshape(2, 2)
+    inside = np.array([extent[:2] - low, high - extent[2:]])
+    goes_on = np.array([low > plane.box[:2], high < plane.box[2:]])
+    return bool(((inside <= 1) & goes_on).any())
 
 
-def _free(span: tuple[int, int], plane: tuple[int, int], start: float, stop: float) -> float:
-    """Return the free pixels on either side of start..stop within `span`; the plane's own ends are no limits."""
-    before = float("inf") if span[0] == plane[0] else start - span[0]
-    after = float("inf") if span[1] == plane[1] else span[1] - stop
-    return min(before, after)
+def _free(
+    spans: tuple[tuple[int, int], ...], start: float | NDArray[np.float64], stop: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the free pixels on either side of start..stop within each span; the plane's own ends are no limits."""
+    starts, stops = np.array(spans, np.float64).T
+    before = np.where(starts == spans[0][0], np.inf, start - starts)
+    after = np.where(stops == spans[-1][1], np.inf, stops - stop)
+    return np.minimum(before, after)

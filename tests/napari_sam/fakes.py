@@ -35,7 +35,9 @@ class Threshold(Predictor):
             plane = open_volume(plane).plane()
         self.embedded.append((plane.axis, plane.index))
         picture = plane.rgb8()
-        return Embedding(picture, Tiling(whole((picture.shape[0], picture.shape[1]), 512)))
+        embedding = Embedding(picture, Tiling(whole((picture.shape[0], picture.shape[1]), 512)))
+        embedding._features[0] = ()
+        return embedding
 
     def predict_many(
         self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None
