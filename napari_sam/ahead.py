@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 4
 """Slices embedded ahead on either side of the one on screen."""
-TILES_HERE, TILES_BESIDE = 8, 2
+TILES_HERE, TILES_BESIDE = 8, 3
 """Tiles embedded ahead of large slices: of the one on screen, and of each neighbour."""
 
 

@@ -117,8 +117,9 @@ class Predictor:
             )
         for prompt in prompts:
             prompt.check_inside(embedding.shape)
-        low_res_px = frames.LOW_RES[self.model.native_tiles]
-        asked = [Question(prompt, embedding.tiles, low_res_px) for prompt in prompts]
+        native = self.model.native_tiles
+        sizes = (frames.LOW_RES[native], tiling.COMFORT_PX[native])
+        asked = [Question(prompt, embedding.tiles, *sizes) for prompt in prompts]
         while groups := self._grouped(asked, multimask):
             for (tile, many, *_), members in groups.items():
                 for start in range(0, len(members), BATCH):

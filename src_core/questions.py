@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from src_core import frames, tiling
 from src_core.masks import bounds
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tile, Tiling, View
+from src_core.tiling import Extent, Tiling, View
 from src_core.types import Candidates
 
 
 class Question:
     """One object's prompts on their way to an answer.
 
-    A box or a mask says how large the object is, and the first tile fits it. A click does not: it is asked at
-    native resolution. An answer that the tile cuts is asked again through one that shows more, until it is
-    whole; one that turns out small after a click is asked again enlarged.
+    A box or a mask says how large the object is, and the tile fits it. Clicks do not: they are asked in the
+    overview, and the size of each answer says through which tile to look next, until nothing new comes of it;
+    then the answer counts that the network trusts most. An answer that its tile cuts is asked again through one
+    that shows more.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class Question:
         Of the plane they are on.
     low_res_px
         Side of a low-resolution pixel of the network in network pixels.
+    comfort_px
+        How large, in network pixels, an object may be shown.
 
     Attributes
     ----------
@@ -37,15 +41,16 @@ class Question:
         The best so far.
     """
 
-    def __init__(self, prompt: Prompts, tiles: Tiling, low_res_px: int) -> None:
-        self.prompt, self._tiles, self._low_res_px = prompt, tiles, low_res_px
+    def __init__(self, prompt: Prompts, tiles: Tiling, low_res_px: int, comfort_px: float) -> None:
+        self.prompt, self._tiles = prompt, tiles
+        self._low_res_px, self._comfort_px = low_res_px, comfort_px
         self._extent = _extent(prompt, tiles.overview.shape)
-        sized = prompt.box_yxyx is not None or prompt.mask is not None
-        finest = tiling.zoom_for(self._extent, low_res_px) if sized else 1.0
-        self.tile: int | None = tiles.fitting(self._extent, finest)
-        self._may_enlarge, self._enlarged = not sized, False
-        self._moved: set[float] = set()
+        self._sized = prompt.box_yxyx is not None or prompt.mask is not None
+        self.tile: int | None = self._fitting(self._extent) if self._sized else 0
+        self._tried: set[int] = set()
+        self._zooms: set[float] = set()
         self.answer: Candidates | None = None
+        self._worth = (False, 0.0, 0.0)
 
     def prompt_here(self) -> Prompts:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
@@ -60,54 +65,46 @@ class Question:
     def take(self, found: Candidates) -> None:
         """Consider what the network says about the present tile, and decide whether to ask again."""
         index, self.tile = self.tile or 0, None
+        zoom = self._tiles.zoom(index)
+        beside = zoom not in self._zooms
+        self._tried.add(index)
+        self._zooms.add(zoom)
         mask = found.masks[0]
         extent: Extent | None = bounds(mask) if mask.any() else None
-        cut = extent is not None and index > 0 and self._cuts(self._tiles[index], extent)
-        if self._enlarged:
-            # A closer look that misses the object, or trusts itself less, is none.
-            if (
-                extent is not None
-                and not cut
-                and self.answer is not None
-                and _trust(found) >= _trust(self.answer)
-            ):
-                self.answer = found
-            return
-        self.answer = found
-        if extent is None:
-            return
-        known = _union(extent, self._extent)
-        if cut:
-            self.tile = self._wider(known, index)
-        elif self._may_enlarge and index:
-            closer = self._tiles.fitting(known, tiling.zoom_for(known, self._low_res_px))
-            if self._tiles.zoom(closer) > self._tiles.zoom(index):
-                self.tile, self._enlarged = closer, True
+        cut = (
+            extent is not None and index > 0 and tiling.cuts(self._tiles[index], extent, self._tiles.overview)
+        )
+        # Where the network trusts two answers equally, the finer one is more exact.
+        worth = (extent is not None and not cut, float(found.scores[0]) * found.presence, zoom)
+        if self.answer is None or worth > self._worth:
+            self.answer, self._worth = found, worth
+        if cut or not self._sized:
+            self.tile = self._next(extent, zoom, cut, beside)
 
-    def _wider(self, known: Extent, index: int) -> int:
-        """Return the tile to ask after `index` cut the answer: another beside it, once, or a coarser one."""
-        zoom = self._tiles.zoom(index)
-        beside = self._tiles.fitting(known, zoom)
-        if beside != index and zoom not in self._moved:
-            self._moved.add(zoom)
-            return beside
-        return self._tiles.fitting(known, zoom / 2)
+    def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
+        """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
+        if extent is None:  # too small to be seen there, or not there at all
+            wanted = self._tiles.fitting(self._extent)
+        else:
+            wanted = self._fitting(_union(extent, self._extent), zoom if cut else float("inf"))
+            if cut and (wanted in self._tried or not beside):
+                wanted = self._fitting(_union(extent, self._extent), zoom / 2)
+        known = wanted in self._tried or (not cut and self._tiles.zoom(wanted) in self._zooms)
+        return None if known else wanted
 
-    def _cuts(self, tile: Tile, extent: Extent) -> bool:
-        return tiling.cuts(tile, extent, self._tiles.overview)
+    def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
+        comfortable = tiling.zoom_for(extent, self._low_res_px, self._comfort_px)
+        return self._tiles.fitting(extent, min(comfortable, finest))
 
 
 def expected(tiles: Tiling, view: View) -> tuple[int, ...]:
     """Return the tiles that clicks within `view` may need, the most likely first.
 
-    That is the tile a click at the focus asks, the overview that large objects need, and what is around.
+    All clicks begin with the overview; the others are taken in turns from the grids, from the focus outwards.
     """
-    asked = next((grid.showing(view) for grid in tiles.grids if grid.zoom == 1), [])
-    return (*asked[:1], 0, *asked[1:])
-
-
-def _trust(found: Candidates) -> float:
-    return float(found.scores[0]) * found.presence
+    grids = [grid.showing(view) for grid in reversed(tiles.grids) if grid.zoom <= 1]
+    turns = itertools.zip_longest(*grids)
+    return (0, *(tile for turn in turns for tile in turn if tile is not None))
 
 
 def _union(*extents: Extent) -> Extent:

@@ -30,9 +30,12 @@ MIN_GAIN = 1.25
 """Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
 ZOOMS = (2, 4)
 """Enlarged grids."""
+COMFORT_PX = {True: 96.0, False: float("inf")}
+"""Larger objects are seen coarser, for networks with and without native tiles: what measured best for nano, which
+was trained on cells; Segment Anything knows objects of all sizes."""
 SAMPLES = 8
 """At so many places a tile, at least, is looked which tile shows them best."""
-SMALL = 8
+SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
 
 
@@ -180,12 +183,10 @@ class Tiling(Sequence[Tile]):
         return 1 + sum(len(grid) for grid in self.grids if grid.zoom <= 1)
 
     def zoom(self, index: int) -> float:
-        """Return the network pixels per pixel of the plane of a tile."""
-        return (
-            max(self.overview.zoom_yx)
-            if index == 0
-            else next(grid.zoom for grid in self.grids if 0 <= index - grid.first < len(grid))
-        )
+        """Return the network pixels per pixel of the plane of a tile, along its longer side."""
+        if index == 0:
+            return self.overview.zoom_yx[int(np.argmax(self.overview.shape))]
+        return next(grid.zoom for grid in self.grids if 0 <= index - grid.first < len(grid))
 
     def fitting(self, extent: Extent, finest: float = 1.0) -> int:
         """Return the index of the most enlarged tile, up to `finest`, that shows `extent` with room around it.
@@ -253,8 +254,8 @@ def _spans(length: int, side: int, share: float) -> tuple[tuple[int, int], ...]:
     return tuple((int(s), int(s) + side) for s in starts)
 
 
-def zoom_for(extent: Extent, low_res_px: int) -> float:
-    """Return how much an object should be enlarged, 1 unless it is small.
+def zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
+    """Return how much an object should be enlarged at most: above 1 if it is small, below if it is large.
 
     Parameters
     ----------
@@ -262,10 +263,13 @@ def zoom_for(extent: Extent, low_res_px: int) -> float:
         The rectangle it fills.
     low_res_px
         Side of a low-resolution pixel in network pixels.
+    comfort_px
+        How large the network likes objects, in network pixels.
     """
     side = max(extent[2] - extent[0], extent[3] - extent[1])
-    # Each further step must be needed: 8 low-resolution pixels are not reached without it.
-    return float(max((z for z in ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
+    # Each further step must be needed: so many low-resolution pixels are not reached without it.
+    enlarged = float(max((z for z in ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
+    return min(enlarged, comfort_px / side)
 
 
 def cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:

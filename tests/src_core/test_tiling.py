@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src_core import tiling
-from src_core.tiling import Grid, Tile
+from src_core.tiling import Grid, Tile, View
 
 SIZE = 512
 SHAPES = [
@@ -125,9 +125,36 @@ def test_what_fills_the_plane_is_seen_in_the_overview() -> None:
 
 
 def test_only_small_objects_are_enlarged() -> None:
-    tall = [tiling.zoom_for((10, 10, 10 + n, 12), 4) for n in (5, 15, 16, 31, 32, 500)]
+    tall = [tiling.zoom_for((10, 10, 10 + n, 12), 4, float("inf")) for n in (5, 23, 24, 47, 48, 500)]
     assert tall == [4, 4, 2, 2, 1, 1]
-    assert [tiling.zoom_for((0, 0, 2, n), 2) for n in (7, 8, 15, 16)] == [4, 2, 2, 1]
+    assert [tiling.zoom_for((0, 0, 2, n), 2, float("inf")) for n in (11, 12, 23, 24)] == [4, 2, 2, 1]
+
+
+def test_large_objects_are_seen_no_larger_than_the_network_likes() -> None:
+    assert [tiling.zoom_for((0, 0, 2, n), 2, 96) for n in (20, 30, 96, 192, 960)] == [2, 1, 1, 0.5, 0.1]
+
+
+def test_the_tiles_that_show_what_is_in_view_come_nearest_to_its_focus_first() -> None:
+    grid = _native((2000, 3000))
+    assert grid is not None
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        (y0, y1), (x0, x1) = (np.sort(rng.integers(0, n, 2)) for n in (2000, 3000))
+        focus = (float(rng.uniform(y0, y1)), float(rng.uniform(x0, x1)))
+        shown = grid.showing(View((y0, x0, y1 + 1, x1 + 1), focus))
+        assert shown[0] == grid.best((*focus, focus[0] + 1, focus[1] + 1))[0]
+        assert len(shown) == len(set(shown))
+        for y, x in [
+            (y0, x0),
+            (y1, x1),
+            *zip(rng.integers(y0, y1 + 1, 20), rng.integers(x0, x1 + 1, 20), strict=True),
+        ]:
+            best = grid.tile(grid.best((y, x, y + 1, x + 1))[0] - grid.first)
+            near = [grid.tile(i - grid.first) for i in shown]
+            # Halfway between two tiles either will do.
+            assert any(abs(best.y0 - t.y0) <= 400 and t.y0 <= y < t.y1 and t.x0 <= x < t.x1 for t in near)
+    assert len(grid.showing(View((0, 0, 2000, 3000), (0, 0)))) == len(grid)
+    assert len(grid.showing(View((0, 0, 10, 10), (5, 5)))) == 1
 
 
 def test_a_border_of_the_plane_cuts_nothing_but_a_border_inside_it_does() -> None:
