@@ -35,6 +35,8 @@ COMFORT_PX = {True: 96.0, False: float("inf")}
 was trained on cells; Segment Anything knows objects of all sizes."""
 SAMPLES = 8
 """At so many places a tile, at least, is looked which tile shows them best."""
+NEAR = 16
+"""Of tiles in view, at most so many rows and columns around the focus are considered: a plane may have thousands."""
 SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
 
@@ -136,10 +138,11 @@ class Grid:
             places = np.append(places, np.clip(view.focus[d], places[0], places[-1]))
             best = _free(spans, places[:, None], places[:, None] + 1).argmax(1)
             away = np.abs(places - view.focus[d])
-            distances.append({int(i): float(away[best == i].min()) for i in np.unique(best)})
+            found = sorted((float(away[best == i].min()), int(i)) for i in np.unique(best))
+            distances.append(found[:NEAR])
         rows, columns = distances
-        found = sorted((max(rows[r], columns[c]), r, c) for r in rows for c in columns)
-        return [self.first + r * len(self.columns) + c for _, r, c in found]
+        tiles = sorted((max(down, right), r, c) for down, r in rows for right, c in columns)
+        return [self.first + r * len(self.columns) + c for _, r, c in tiles]
 
 
 @dataclass(frozen=True)

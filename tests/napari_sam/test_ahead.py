@@ -104,7 +104,8 @@ def test_the_slice_on_screen_and_tiles_near_the_mouse_come_first(
     here = planes.count(MIDDLE)
     assert here <= ahead.TILES_HERE and planes[:here] == [MIDDLE] * here
     assert set(planes[here:]) == {MIDDLE - 1, MIDDLE + 1}
-    assert {tile for _, tile in made[:2]} == {0, at_mouse} == {tile for _, tile in made[here:]}
+    first = [tile for _, tile in made[: ahead.TILES_BESIDE]]
+    assert first[:2] == [0, at_mouse] and {tile for _, tile in made[here:]} == set(first)
 
 
 def test_the_view_is_what_the_canvas_shows(window: Desk) -> None:
@@ -146,3 +147,23 @@ def test_moving_the_mouse_embeds_what_is_under_it(
     assert wanted not in encoded(window, MIDDLE)
     window.viewer.mouse_over_canvas, window.viewer.cursor.position = True, (MIDDLE, 1350, 1350)
     window.wait(lambda: wanted in encoded(window, MIDDLE), seconds=60)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 20000), (2, 20000, 1), (1, 900, 700), (3, 5, 4)])
+def test_slices_of_any_shape_are_prepared_and_answered(
+    desk: Desk, predictor: Predictor, shape: tuple[int, int, int]
+) -> None:
+    image = np.full(shape, 9, np.uint8)
+    image[:, : shape[1] // 2 + 1, : shape[2] // 2 + 1] = 200
+    begin(desk, predictor, image)
+    here = desk.interaction.on_screen().plane
+    view = desk.interaction.view()
+    assert view.extent == (0, 0, *shape[1:])
+    assert 0 < desk.interaction.cache.ready("z", 0, view)[here.index] <= 1
+    desk.click(here.index, shape[1] // 2, shape[2] // 2)
+    found = desk.interaction.prompting.candidates
+    assert found.masks.shape == (3, *shape[1:])
+    found.masks[0][:] = True  # drawn weights may see nothing
+    assert desk.interaction.accept()
+    desk.wait()
+    assert (desk.plane(here.index) == 1).all(), "nothing is lost"
