@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.layers import OnScreen
@@ -10,6 +11,7 @@ from src_core.embeddings import EmbeddingCache, EmbeddingStore, pays
 from src_core.embeddings.location import embeddings_beside
 from src_core.predictor import Predictor
 from src_core.session import Session
+from src_core.tiling import View
 from src_core.types import PlaneRef
 from src_core.worker import Job, Priority
 
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 4
 """Slices embedded ahead on either side of the one on screen."""
+TILES_HERE, TILES_BESIDE = 8, 3
+"""Tiles embedded ahead of large slices: of the one on screen, and of each neighbour."""
 
 
 class Ahead:
     """Embeds what is on screen, then its neighbours, in the background.
+
+    Of slices so large that they are seen through tiles, these are the tiles in view, from the mouse or the
+    middle of the canvas outwards, and the overview.
 
     Attributes
     ----------
@@ -55,8 +62,16 @@ class Ahead:
 
             self.cache = EmbeddingCache(self._load, session.volume, channel, store=store)
 
-    def look(self, on_screen: OnScreen | None) -> None:
-        """Embed the slice on screen, then its neighbours; what else was waiting is dropped."""
+    def look(self, on_screen: OnScreen | None, view: View | None) -> None:
+        """Embed the slice on screen, then its neighbours; what else was waiting is dropped.
+
+        Parameters
+        ----------
+        on_screen
+            Which slice that is.
+        view
+            What of it the canvas shows.
+        """
         self.stop()
         cache, worker = self.cache, self.interaction.worker
         if on_screen is None or cache is None:
@@ -64,12 +79,12 @@ class Ahead:
         here = on_screen.plane
         count = cache.volume.n_planes(here.axis) if here.axis else 1
         around = [here.index + s * k for k in range(1, NEIGHBOURS + 1) for s in (1, -1)]
+        shares = cache.ready(here.axis, here.t, view)
         for index in (here.index, *(i for i in around if 0 <= i < count)):
-            plane = PlaneRef(here.axis, index, here.t)
-            if plane not in cache:
+            if shares.get(index) != 1:
+                steps = _prepare(cache, PlaneRef(here.axis, index, here.t), here, view)
                 priority = Priority.ON_SCREEN if index == here.index else Priority.NEIGHBOUR
-                work = lambda plane=plane, cache=cache: cache.get(plane)  # noqa: E731
-                self._jobs.append(worker.submit(work, priority, self._ready, self._failed))
+                self._jobs.append(worker.submit_steps(steps, priority, self._ready, failed=self._failed))
 
     def stop(self) -> None:
         """Drop what has not begun."""
@@ -92,3 +107,17 @@ class Ahead:
         if str(error) != self._told:
             self._told = str(error)
             self.interaction.failed(error)
+
+
+def _prepare(cache: EmbeddingCache, plane: PlaneRef, here: PlaneRef, view: View | None) -> Iterator[None]:
+    """Encode what the next click on a plane may need, one tile a step; what is on screen must not suffer."""
+    cache.touch(here)
+    embedding, tiles = cache.get(plane), cache.expected(plane, view)
+    at_most = TILES_HERE if plane == here else TILES_BESIDE
+    if len(embedding.tiles) == 1:
+        yield  # encoded already
+        return
+    for tile in tiles[:at_most]:
+        if not embedding.has(tile):
+            embedding.features(tile)
+            yield

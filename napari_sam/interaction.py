@@ -14,7 +14,7 @@ from psygnal import Signal
 
 from napari_sam.ahead import Ahead
 from napari_sam.layer_import import LayerImport
-from napari_sam.layers import OnScreen
+from napari_sam.layers import OnScreen, view_on_screen
 from napari_sam.opening import Sessions, adopt, tell
 from napari_sam.prompting import Prompting
 from napari_sam.reactions import Reactions
@@ -25,6 +25,7 @@ from napari_sam.workers import MainThread, make_worker, notify
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import SamError, SessionError, VolumeError
 from src_core.session import Session
+from src_core.tiling import View
 from src_core.worker import Priority
 
 if TYPE_CHECKING:
@@ -168,9 +169,16 @@ class Interaction:
             self.said.emit(str(error))
             return None
 
+    def view(self) -> View | None:
+        """Return what of the slice on screen the canvas shows, and where the mouse is; None without an image."""
+        on_screen = self.on_screen()
+        if self.scene is None or on_screen is None:
+            return None
+        return view_on_screen(self.viewer, self.scene.image, on_screen)
+
     def look(self) -> None:
         """Embed the slice on screen, then its neighbours, in the background."""
-        self.ahead.look(self.on_screen())
+        self.ahead.look(self.on_screen(), self.view())
         self.ready_changed.emit()
 
     # ------------------------------------------------------- what keys and buttons do

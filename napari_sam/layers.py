@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.errors import VolumeError
+from src_core.tiling import View
 from src_core.types import PlaneRef
 from src_core.volumes import Volume, open_volume
 
@@ -60,7 +61,8 @@ def volume_of(layer: Image) -> Volume:
     scale = {a: float(abs(s)) or 1.0 for a, s in zip(axes, layer.scale, strict=True)}
     limits = None if layer.rgb else (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
     names = (*axes, "c") if layer.rgb else axes
-    return open_volume(array_of(layer), axes=names, scale=scale, units=units, contrast_limits=limits)
+    source = list(layer.data) if layer.multiscale else layer.data
+    return open_volume(source, axes=names, scale=scale, units=units, contrast_limits=limits)
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,24 @@ def plane_on_screen(viewer: ViewerModel, layer: Image) -> OnScreen:
             raise VolumeError(f"the slider of axis {axes[d]} is outside the image; move it back")
         position.append(index)
     return OnScreen.at(tuple(position), axes)
+
+
+def view_on_screen(viewer: ViewerModel, layer: Image, on_screen: OnScreen) -> View:
+    """Return what of the plane the canvas shows; its focus is the mouse, or the middle where the mouse is away."""
+    rows_columns = list(on_screen.kept)
+    shape = np.take(array_of(layer).shape, rows_columns)
+    corners = np.asarray(layer.corner_pixels, np.float64)[:, rows_columns]
+    if layer.multiscale:
+        corners = corners * np.asarray(layer.downsample_factors)[layer.data_level, rows_columns]
+    low, high = np.clip(corners[0], 0, shape - 1), np.clip(corners[1] + 1, 1, shape)
+    unseen = high - low < 2  # nothing has been drawn yet, or the plane has just been turned
+    low, high = np.where(unseen, 0, low), np.where(unseen, shape, high)
+    focus = (low + high) / 2
+    if viewer.mouse_over_canvas:
+        mouse = np.asarray(layer.world_to_data(viewer.cursor.position))[-layer.ndim :][rows_columns]
+        focus = mouse if ((low <= mouse) & (mouse < high)).all() else focus
+    y0, x0, y1, x1, y, x = (float(v) for v in (*low, *high, *focus))
+    return View((y0, x0, y1, x1), (y, x))
 
 
 def _check_straight(layer: Layer, viewer: ViewerModel, displayed: list[int]) -> None:

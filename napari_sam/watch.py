@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.scene import Scene
+from napari_sam.workers import Debounce
 
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
+
+
+REST_MS = 200
+"""How long the mouse and the camera must have been at rest before the tiles in view are embedded."""
 
 
 class Watch:
@@ -19,6 +24,10 @@ class Watch:
         dims = viewer.dims.events
         self._connected = [(e, self._on_dims) for e in (dims.current_step, dims.order, dims.ndisplay)]
         self._connected.append((viewer.layers.events.removed, self._on_removed))
+        self._at_rest = Debounce(interaction.look, REST_MS)
+        camera = getattr(viewer, "scene", viewer).camera.events  # napari 0.9 has moved it
+        for moves in (camera.center, camera.zoom, viewer.cursor.events.position):
+            self._connected.append((moves, self._on_move))
         for emitter, callback in self._connected:
             emitter.connect(callback)
 
@@ -27,6 +36,7 @@ class Watch:
         for emitter, callback in self._connected:
             emitter.disconnect(callback)
         self._connected.clear()
+        self._at_rest.close()
 
     def _on_dims(self, event: Any = None) -> None:
         interaction = self.interaction
@@ -38,6 +48,10 @@ class Watch:
         else:
             interaction.look()
         interaction.prompting.moved(on_screen)
+
+    def _on_move(self, event: Any = None) -> None:
+        if self.interaction.scene is not None:
+            self._at_rest()
 
     def _on_removed(self, event: Any) -> None:
         interaction, scene = self.interaction, self.interaction.scene

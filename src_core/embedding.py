@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from src_core import frames
 from src_core.errors import PromptError
 from src_core.model.sam import Features, Sam
-from src_core.tiling import Tile
+from src_core.tiling import Extent, Tiling
+from src_core.volumes import Plane
 
 
 class Embedding:
@@ -21,7 +22,8 @@ class Embedding:
     Parameters
     ----------
     picture
-        What the network sees of the plane, (H, W, 3) uint8, or a function that reads it when it is needed.
+        What the network sees of the plane, (H, W, 3) uint8, or the plane, of which each tile then reads its
+        part when it is encoded.
     tiles
         The rectangles the plane is seen through; the first shows all of it.
     model
@@ -37,8 +39,8 @@ class Embedding:
 
     def __init__(
         self,
-        picture: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]],
-        tiles: tuple[Tile, ...],
+        picture: NDArray[np.uint8] | Plane,
+        tiles: Tiling,
         model: Sam | None = None,
     ) -> None:
         self.shape: tuple[int, int] = tiles[0].shape
@@ -47,23 +49,19 @@ class Embedding:
         self.grown: Callable[[], None] | None = None
         self._picture = picture
         self._features: OrderedDict[int, Features] = OrderedDict()
-        self._lock, self._picture_lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         # Counted, not summed up when asked: whoever asks must not wait for a tile that is being encoded.
         self._feature_bytes = 0
 
     @property
     def picture(self) -> NDArray[np.uint8]:
         """What the network sees of the plane, (H, W, 3)."""
-        with self._picture_lock:
-            if callable(self._picture):
-                self._picture = self._picture()
-            return self._picture
+        return self._picture.rgb8() if isinstance(self._picture, Plane) else self._picture
 
     @property
     def nbytes(self) -> int:
-        """Memory of the picture and of the tiles encoded so far."""
-        picture = self._picture
-        return self._feature_bytes + (0 if callable(picture) else picture.nbytes)
+        """Memory of the tiles encoded so far, and of the pixels that are kept for further ones."""
+        return self._feature_bytes + self._picture.nbytes
 
     def features(self, index: int) -> Features:
         """Return the features of tile `index`, encoding it if nobody has asked before.
@@ -83,6 +81,10 @@ class Embedding:
             self.grown()
         return features
 
+    def has(self, index: int) -> bool:
+        """Whether tile `index` is encoded; it never waits for one that is being encoded."""
+        return index in self._features
+
     def shrink(self, max_bytes: int) -> None:
         """Forget tiles, the least recently used first, until `max_bytes` are enough; the latest one stays."""
         with self._lock:
@@ -91,6 +93,16 @@ class Embedding:
                 self._feature_bytes -= sum(f.nbytes for f in features)
 
     def _encode(self, index: int) -> Features:
+        return self._look(index, *self._part(index))
+
+    def _part(self, index: int) -> tuple[NDArray[np.uint8], Extent | None]:
+        """Return a picture that holds a tile, and where in it; None for all of it."""
+        tile = self.tiles[index]
+        if isinstance(self._picture, Plane):
+            return self._picture.rgb8_part(tile.box, tile.input_hw)
+        return self._picture[tile.y0 : tile.y1, tile.x0 : tile.x1], None
+
+    def _look(self, index: int, part: NDArray[np.uint8], where: Extent | None) -> Features:
         if self.model is None:
             raise PromptError("this embedding has no network to look at it; use Predictor.embed")
-        return frames.encode(self.model, self.picture, self.tiles[index])
+        return frames.encode(self.model, part, self.tiles[index], where)

@@ -60,12 +60,28 @@ def to_plane(extent: Extent, shape: tuple[int, ...], window_yxyx: Extent) -> Ext
 
 
 @torch.inference_mode()
-def encode(model: Sam, picture: NDArray[np.uint8], tile: Tile) -> Features:
-    """Cut `tile` out of a (H, W, 3) uint8 picture, resize, normalise, pad and encode it."""
-    part = picture[tile.y0 : tile.y1, tile.x0 : tile.x1]
+def encode(model: Sam, part: NDArray[np.uint8], tile: Tile, where: Extent | None = None) -> Features:
+    """Resize, normalise, pad and encode what is seen of `tile`.
+
+    Parameters
+    ----------
+    model
+        The network.
+    part
+        (h, w, 3) uint8, at the plane's resolution or coarser.
+    tile
+        Says what size it gets.
+    where
+        The rectangle of `part` that shows the tile, (y0, x0, y1, x1) in pixels; all of it by default.
+    """
     height, width = tile.input_hw
-    if part.shape[:2] != tile.input_hw:
-        part = np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.BILINEAR))
+    full = (0, 0, *part.shape[:2])
+    y0, x0, y1, x1 = where or full
+    if part.shape[:2] != tile.input_hw or (y0, x0, y1, x1) != full:
+        resized = Image.fromarray(part).resize(
+            (width, height), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)
+        )
+        part = np.asarray(resized)
     image = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1))).to(model.device).float()[None]
     image = model.normalise(image)
     full_height, full_width = frame_shape(model, tile)

@@ -14,10 +14,10 @@ from torch import Tensor
 from src_core import frames, tiling
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
-from src_core.masks import bounds
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tile
+from src_core.questions import Question
+from src_core.tiling import Extent, Tile, Tiling
 from src_core.types import Cancelled, Candidates, Progress
 from src_core.volumes import Plane, open_volume
 
@@ -34,11 +34,13 @@ class Predictor:
         The network, in eval mode.
     name
         What to call it, for example "nano".
+    whole
+        Look at planes only as a whole, shrunk to the network's input, as the reference implementation does.
     """
 
-    def __init__(self, model: Sam, name: str = "") -> None:
+    def __init__(self, model: Sam, name: str = "", *, whole: bool = False) -> None:
         self.model = model.eval()
-        self.name = name
+        self.name, self.whole = name, whole
 
     @classmethod
     def load(
@@ -67,11 +69,11 @@ class Predictor:
         Parameters
         ----------
         plane
-            From `Volume.plane`, or a (H, W) or (H, W, 3) image; colour is uint8, a larger integer type or
-            float from 0 to 1.
+            From `Volume.plane` or `Volume.plane_at`, or a (H, W) or (H, W, 3) image; colour is uint8, a
+            larger integer type or float from 0 to 1.
         lazily
-            Encode nothing yet: the first prompt then waits for the tile it needs. A plane larger than one
-            tile is always encoded lazily beyond its overview.
+            Encode nothing yet: the first prompt then waits for the tile it needs. A plane of several tiles is
+            always left to its prompts, as nobody knows which of them will be needed.
 
         Raises
         ------
@@ -80,10 +82,8 @@ class Predictor:
         """
         if not isinstance(plane, Plane):
             plane = open_volume(_colour8(plane)).plane()
-        picture = plane.rgb8()
-        shape = (picture.shape[0], picture.shape[1])
-        embedding = Embedding(picture, self.tiles(shape), self.model)
-        if not lazily:
+        embedding = Embedding(plane, self.tiles(plane.shape), self.model)
+        if not lazily and len(embedding.tiles) == 1:
             embedding.features(0)
         return embedding
 
@@ -115,28 +115,39 @@ class Predictor:
                 "the embedding was made by another network, whose features mean nothing to "
                 f"{self.name or 'this one'}: embed the plane with the predictor that is asked"
             )
-        answers: list[Candidates | None] = [None] * len(prompts)
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        for i, prompt in enumerate(prompts):
+        for prompt in prompts:
             prompt.check_inside(embedding.shape)
-            tile = tiling.best_tile(embedding.tiles, _extent(prompt, embedding))
-            many = _is_ambiguous(prompt) if multimask is None else multimask
-            kind = (tile, many, len(prompt.points_yx), prompt.box_yxyx is None, prompt.mask is None)
-            groups.setdefault(kind, []).append(i)
-        for (tile, many, *_), members in groups.items():
-            for start in range(0, len(members), BATCH):
-                part = members[start : start + BATCH]
-                found = self._decode(embedding, tile, [prompts[i] for i in part], many)
-                for i, candidates in zip(part, found, strict=True):
-                    answers[i] = candidates
-        return [a for a in answers if a is not None]
+        native = self.model.native_tiles
+        sizes = (frames.LOW_RES[native], tiling.COMFORT_PX[native])
+        asked = [Question(prompt, embedding.tiles, *sizes) for prompt in prompts]
+        while groups := self._grouped(asked, multimask):
+            for (tile, many, *_), members in groups.items():
+                for start in range(0, len(members), BATCH):
+                    part = members[start : start + BATCH]
+                    found = self._ask(embedding, tile, [asked[i].prompt_here() for i in part], many)
+                    for i, candidates in zip(part, found, strict=True):
+                        asked[i].take(candidates)
+        return [q.answer for q in asked if q.answer is not None]
+
+    def _grouped(
+        self, asked: list[Question], multimask: bool | None
+    ) -> dict[tuple[int, bool, int, bool, bool], list[int]]:
+        """Return which open questions can share a batch: same tile, same kind of prompts."""
+        groups: dict[tuple[int, bool, int, bool, bool], list[int]] = {}
+        for i, question in enumerate(asked):
+            if question.tile is not None:
+                many = _is_ambiguous(question.prompt) if multimask is None else multimask
+                here = question.prompt_here()
+                kind = (len(here.points_yx), here.box_yxyx is None, here.mask is None)
+                groups.setdefault((question.tile, many, *kind), []).append(i)
+        return groups
 
     def mask_of(
         self, logits: NDArray[np.float32], window: Extent, shape: tuple[int, int]
     ) -> NDArray[np.bool_]:
         """Return the (H, W) bool mask of low-resolution logits (h, w) over a window, as `predict` does."""
-        tiles = self.tiles(shape)
-        tile = next((t for t in tiles if frames.window(self.model, t) == window), None)
+        there = self.tiles(shape).starting_at(*window[:2])
+        tile = next((t for t in there if frames.window(self.model, t) == window), None)
         if tile is None:
             raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
         part = frames.upscale(self.model, torch.from_numpy(logits)[None, None], tile)[0, 0]
@@ -144,22 +155,12 @@ class Predictor:
         mask[tile.y0 : tile.y1, tile.x0 : tile.x1] = (part > self.model.mask_threshold).numpy()
         return mask
 
-    def tiles(self, shape: tuple[int, int]) -> tuple[Tile, ...]:
+    def tiles(self, shape: tuple[int, int]) -> Tiling:
         """Return the rectangles through which the network sees a plane of `shape` (H, W)."""
-        size = self.model.image_size
-        return tiling.native(shape, size) if self.model.native_tiles else (tiling.whole(shape, size),)
-
-    def _decode(
-        self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool
-    ) -> list[Candidates]:
-        tile = embedding.tiles[index]
-        found = self._ask(embedding, index, prompts, many)
-        for i, candidates in enumerate(found):
-            mask = candidates.masks[0]
-            # An object that the tile cuts is answered from the overview, where it is whole.
-            if index and mask.any() and tiling.cuts(tile, bounds(mask), embedding.tiles[0]):
-                found[i] = self._ask(embedding, 0, [prompts[i]], many)[0]
-        return found
+        size, max_zoom = self.model.image_size, tiling.MAX_ZOOM if self.model.native_tiles else float("inf")
+        if self.whole:
+            return Tiling(tiling.whole(shape, size, max_zoom))
+        return tiling.tiled(shape, size, max_zoom)
 
     def _ask(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
         tile = embedding.tiles[index]
@@ -231,24 +232,3 @@ def _colour8(image: Any) -> Any:
 
 def _is_ambiguous(prompt: Prompts) -> bool:
     return len(prompt.points_yx) == 1 and prompt.box_yxyx is None and prompt.mask is None
-
-
-def _extent(prompt: Prompts, embedding: Embedding) -> Extent:
-    """Return the rectangle of the plane that a prompt speaks about."""
-    boxes: list[Extent] = []
-    if prompt.box_yxyx is not None:
-        boxes.append(prompt.box_yxyx)
-    inside = prompt.points_yx[prompt.labels == 1] if (prompt.labels == 1).any() else prompt.points_yx
-    if len(inside):
-        (y0, x0), (y1, x1) = inside.min(0), inside.max(0)
-        boxes.append((float(y0), float(x0), float(y1) + 1, float(x1) + 1))
-    if prompt.mask is not None and (prompt.mask > 0).any():
-        extent: Extent = bounds(prompt.mask > 0)
-        if prompt.mask.dtype != np.bool_:
-            window = prompt.mask_window or (0, 0, *embedding.shape)
-            extent = frames.to_plane(extent, prompt.mask.shape, window)
-        boxes.append(extent)
-    if not boxes:
-        return (0, 0, *embedding.shape)
-    low, high = np.array(boxes)[:, :2].min(0), np.array(boxes)[:, 2:].max(0)
-    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))

@@ -1,20 +1,60 @@
-"""How a plane is cut into network inputs: whole for the reference networks, native tiles for nano."""
+"""How a plane is cut into network inputs: an overview, and grids of tiles from coarse to enlarged.
+
+The overview shows all of the plane. Where it would shrink the plane, there are grids of overlapping tiles in
+steps of two: coarser than the plane, at its native resolution, and enlarged for objects so small that the
+network's low resolution would blur them. A prompt goes to the grid that fits what it speaks about.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 Extent = tuple[float, float, float, float]
 """(y0, x0, y1, x1) in pixels of the plane, half-open."""
 
 MAX_ZOOM = 2.0
 """Small planes are enlarged at most this much: beyond it there is nothing more to see."""
-OVERLAP_PX = 160
-"""Neighbouring tiles share a band this wide, so that an object smaller than it lies whole in one of them."""
+OVERLAP = 5 / 16
+"""Neighbouring tiles share this part of their side, so that an object smaller than it lies whole in one."""
+OTHER_OVERLAP = 1 / 2
+"""The same for grids that are not native: few of their tiles are ever encoded, so objects get more room."""
 MARGIN = 0.05
 """A prompt fits a tile if this fraction of the tile's side is free around it."""
+MIN_GAIN = 1.25
+"""Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
+ZOOMS = (2, 4)
+"""Enlarged grids."""
+COMFORT_PX = {True: 96.0, False: float("inf")}
+"""Larger objects are seen coarser, for networks with and without native tiles: what measured best for nano, which
+was trained on cells; Segment Anything knows objects of all sizes."""
+SAMPLES = 8
+"""At so many places a tile, at least, is looked which tile shows them best."""
+NEAR = 16
+"""Of tiles in view, at most so many rows and columns around the focus are considered: a plane may have thousands."""
+SMALL = 12
+"""An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a plane is looked at.
+
+    Attributes
+    ----------
+    extent
+        (y0, x0, y1, x1) in pixels of the plane.
+    focus
+        (y, x), where the next click is most likely.
+    """
+
+    extent: Extent
+    focus: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -36,6 +76,11 @@ class Tile:
     input_hw: tuple[int, int]
 
     @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(y0, x0, y1, x1) in pixels of the plane."""
+        return (self.y0, self.x0, self.y1, self.x1)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels of the plane."""
         return (self.y1 - self.y0, self.x1 - self.x0)
@@ -46,6 +91,129 @@ class Tile:
         return (self.input_hw[0] / self.shape[0], self.input_hw[1] / self.shape[1])
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Overlapping tiles of one resolution, row by row.
+
+    Attributes
+    ----------
+    zoom
+        Network pixels per pixel of the plane.
+    rows, columns
+        Where tiles begin and end, in pixels of the plane.
+    first
+        The index of the first tile among all tiles of the plane.
+    """
+
+    zoom: float
+    rows: tuple[tuple[int, int], ...]
+    columns: tuple[tuple[int, int], ...]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def tile(self, index: int) -> Tile:
+        """Return the tile at a position within the grid."""
+        row, column = divmod(index, len(self.columns))
+        (y0, y1), (x0, x1) = self.rows[row], self.columns[column]
+        height, width = (max(1, round(n * self.zoom)) for n in (y1 - y0, x1 - x0))
+        return Tile(y0, x0, y1, x1, (height, width))
+
+    def best(self, extent: Extent) -> tuple[int, float]:
+        """Return the tile that shows `extent` with most room around it, and that room less the margin."""
+        rooms = [_free(spans, extent[d], extent[d + 2]) for d, spans in enumerate((self.rows, self.columns))]
+        row, column = (int(r.argmax()) for r in rooms)
+        sides = [spans[0][1] - spans[0][0] for spans in (self.rows, self.columns)]
+        room = min(float(rooms[0][row]), float(rooms[1][column]), max(sides)) - MARGIN * min(sides)
+        return self.first + row * len(self.columns) + column, room
+
+    def showing(self, view: View) -> list[int]:
+        """Return the tiles that are best for some pixel in view, those for pixels near its focus first."""
+        distances = []
+        for d, spans in enumerate((self.rows, self.columns)):
+            places = np.linspace(
+                view.extent[d], max(view.extent[d + 2] - 1, view.extent[d]), SAMPLES * len(spans)
+            )
+            places = np.append(places, np.clip(view.focus[d], places[0], places[-1]))
+            best = _free(spans, places[:, None], places[:, None] + 1).argmax(1)
+            away = np.abs(places - view.focus[d])
+            found = sorted((float(away[best == i].min()), int(i)) for i in np.unique(best))
+            distances.append(found[:NEAR])
+        rows, columns = distances
+        tiles = sorted((max(down, right), r, c) for down, r in rows for right, c in columns)
+        return [self.first + r * len(self.columns) + c for _, r, c in tiles]
+
+
+@dataclass(frozen=True)
+class Tiling(Sequence[Tile]):
+    """All the tiles of a plane; they are made when they are asked for, as there may be thousands.
+
+    The order is: the overview, grids coarser than the plane, the native one, enlarged ones.
+
+    Attributes
+    ----------
+    overview
+        The tile that shows the whole plane.
+    grids
+        Coarsest first; none where the overview is good enough.
+    """
+
+    overview: Tile
+    grids: tuple[Grid, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Tile, ...]: ...
+    def __getitem__(self, index: int | slice) -> Tile | tuple[Tile, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        if index in (0, -len(self)):
+            return self.overview
+        at = index + len(self) if index < 0 else index
+        for grid in self.grids:
+            if 0 <= at - grid.first < len(grid):
+                return grid.tile(at - grid.first)
+        raise IndexError(f"there is no tile {index} among {len(self)}")
+
+    def __len__(self) -> int:
+        return 1 + sum(len(grid) for grid in self.grids)
+
+    @property
+    def ahead(self) -> int:
+        """How many tiles, from the first, are worth encoding ahead: all but the enlarged ones."""
+        return 1 + sum(len(grid) for grid in self.grids if grid.zoom <= 1)
+
+    def zoom(self, index: int) -> float:
+        """Return the network pixels per pixel of the plane of a tile, along its longer side."""
+        if index == 0:
+            return self.overview.zoom_yx[int(np.argmax(self.overview.shape))]
+        return next(grid.zoom for grid in self.grids if 0 <= index - grid.first < len(grid))
+
+    def fitting(self, extent: Extent, finest: float = 1.0) -> int:
+        """Return the index of the most enlarged tile, up to `finest`, that shows `extent` with room around it.
+
+        Where no tile has room, it is the overview.
+        """
+        for grid in reversed(self.grids):
+            if grid.zoom <= finest:
+                index, room = grid.best(extent)
+                if room > 0:
+                    return index
+        return 0
+
+    def starting_at(self, y0: float, x0: float) -> Iterator[Tile]:
+        """Yield the tiles whose first pixel is (y0, x0)."""
+        if (y0, x0) == (0, 0):
+            yield self.overview
+        for grid in self.grids:
+            row = next((i for i, span in enumerate(grid.rows) if span[0] == y0), None)
+            column = next((i for i, span in enumerate(grid.columns) if span[0] == x0), None)
+            if row is not None and column is not None:
+                yield grid.tile(row * len(grid.columns) + column)
+
+
 def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf")) -> Tile:
     """Return the plane as one tile, its longest side `size` network pixels, enlarged at most `max_zoom`."""
     zoom = min(size / max(shape), max_zoom)
@@ -53,47 +221,73 @@ def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf")) -> 
     return Tile(0, 0, *shape, (height, width))
 
 
-def native(shape: tuple[int, int], size: int) -> tuple[Tile, ...]:
-    """Return the overview of a plane, then tiles of `size` pixels at native resolution where it is larger."""
-    overview = whole(shape, size, MAX_ZOOM)
-    if max(shape) <= size:
-        return (overview,)
-    spans = [_spans(n, size) for n in shape]
-    return (
-        overview,
-        *(Tile(y0, x0, y1, x1, (y1 - y0, x1 - x0)) for y0, y1 in spans[0] for x0, x1 in spans[1]),
-    )
+@functools.lru_cache(64)
+def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM) -> Tiling:
+    """Cut a plane of `shape` (H, W) for a network with an input of `size` pixels.
+
+    Parameters
+    ----------
+    shape, size
+        In pixels.
+    max_zoom
+        How much anything is enlarged at most.
+    """
+    overview = whole(shape, size, max_zoom)
+    coarsest = size / max(shape)
+    if coarsest * MIN_GAIN > 1:
+        return Tiling(overview)
+    zooms = [1.0, *(float(z) for z in ZOOMS if z <= max_zoom)]
+    while zooms[0] / 2 >= coarsest * MIN_GAIN:
+        zooms.insert(0, zooms[0] / 2)
+    grids: list[Grid] = []
+    for zoom in zooms:
+        overlap = OVERLAP if zoom == 1 else OTHER_OVERLAP
+        rows, columns = (_spans(n, round(size / zoom), overlap) for n in shape)
+        first = grids[-1].first + len(grids[-1]) if grids else 1
+        grids.append(Grid(zoom, rows, columns, first))
+    return Tiling(overview, tuple(grids))
 
 
-def _spans(length: int, size: int) -> list[tuple[int, int]]:
-    if length <= size:
-        return [(0, length)]
-    count = int(np.ceil((length - OVERLAP_PX) / (size - OVERLAP_PX)))
-    starts = np.rint(np.linspace(0, length - size, count)).astype(int)
-    return [(int(s), int(s) + size) for s in starts]
+def _spans(length: int, side: int, share: float) -> tuple[tuple[int, int], ...]:
+    if length <= side:
+        return ((0, length),)
+    overlap = round(side * share)
+    count = int(np.ceil((length - overlap) / (side - overlap)))
+    starts = np.rint(np.linspace(0, length - side, count)).astype(int)
+    return tuple((int(s), int(s) + side) for s in starts)
 
 
-def best_tile(tiles: tuple[Tile, ...], extent: Extent) -> int:
-    """Return the index of the tile that shows `extent` with most room around it, else of the overview."""
-    rooms = [_room(tile, extent, tiles[0]) for tile in tiles[1:]]
-    if rooms and max(rooms) > 0:
-        return int(np.argmax(rooms)) + 1
-    return 0
+def zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
+    """Return how much an object should be enlarged at most: above 1 if it is small, below if it is large.
+
+    Parameters
+    ----------
+    extent
+        The rectangle it fills.
+    low_res_px
+        Side of a low-resolution pixel in network pixels.
+    comfort_px
+        How large the network likes objects, in network pixels.
+    """
+    side = max(extent[2] - extent[0], extent[3] - extent[1])
+    # Each further step must be needed: so many low-resolution pixels are not reached without it.
+    enlarged = float(max((z for z in ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
+    return min(enlarged, comfort_px / side)
 
 
 def cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
     """Say whether `extent` reaches a border of `tile` beyond which the plane goes on."""
-    return _room(tile, extent, plane, margin=0.0) <= 1
+    low, high = np.array(tile.box).reshape(2, 2)
+    inside = np.array([extent[:2] - low, high - extent[2:]])
+    goes_on = np.array([low > plane.box[:2], high < plane.box[2:]])
+    return bool(((inside <= 1) & goes_on).any())
 
 
-def _room(tile: Tile, extent: Extent, plane: Tile, margin: float = MARGIN) -> float:
-    """Return the free pixels between `extent` and the nearest border, not counting borders of the plane."""
-    y0, x0, y1, x1 = extent
-    inf = float("inf")
-    free = (
-        inf if tile.y0 == plane.y0 else y0 - tile.y0,
-        inf if tile.x0 == plane.x0 else x0 - tile.x0,
-        inf if tile.y1 == plane.y1 else tile.y1 - y1,
-        inf if tile.x1 == plane.x1 else tile.x1 - x1,
-    )
-    return min(*free, max(tile.shape)) - margin * min(tile.shape)
+def _free(
+    spans: tuple[tuple[int, int], ...], start: float | NDArray[np.float64], stop: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the free pixels on either side of start..stop within each span; the plane's own ends are no limits."""
+    starts, stops = np.array(spans, np.float64).T
+    before = np.where(starts == spans[0][0], np.inf, start - starts)
+    after = np.where(stops == spans[-1][1], np.inf, stops - stop)
+    return np.minimum(before, after)

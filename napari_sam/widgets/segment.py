@@ -247,7 +247,7 @@ class SegmentWidget(QWidget):
         self.strip.show_slices(
             session.volume.n_planes(plane.axis),
             plane.index,
-            cache.ready(plane.axis, plane.t) if cache is not None else set(),
+            cache.ready(plane.axis, plane.t, self.interaction.view()) if cache is not None else {},
             {p.index: s for p, s in list(scores.items()) if (p.axis, p.t) == (plane.axis, plane.t)},
             {p.index for p in list(anchors) if (p.axis, p.t) == (plane.axis, plane.t)},
         )

@@ -17,11 +17,11 @@ class SliceStrip(QWidget):
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
-            "The slices of the stack. Grey: prepared for clicks. Green: filled by propagation, paler where unsure. "
-            "Blue: masks you made. White: on screen."
+            "The slices of the stack. Grey: prepared for clicks, paler where only part of what is in view is. "
+            "Green: filled by propagation, paler where unsure. Blue: masks you made. White: on screen."
         )
         self._count, self._here = 1, 0
-        self._ready: set[int] = set()
+        self._ready: dict[int, float] = {}
         self._filled: dict[int, float] = {}
         self._anchors: set[int] = set()
 
@@ -30,9 +30,12 @@ class SliceStrip(QWidget):
         return QSize(120, 14)
 
     def show_slices(
-        self, count: int, here: int, ready: set[int], filled: dict[int, float], anchors: set[int]
+        self, count: int, here: int, ready: dict[int, float], filled: dict[int, float], anchors: set[int]
     ) -> None:
-        """Update what is shown; indices are positions along the axis on screen, `filled` has confidences."""
+        """Update what is shown; indices are positions along the axis on screen.
+
+        `ready` has the share of what is in view that is prepared for clicks, `filled` has confidences.
+        """
         self._count, self._here = max(count, 1), here
         self._ready, self._filled, self._anchors = ready, filled, anchors
         self.update()
@@ -44,8 +47,10 @@ class SliceStrip(QWidget):
         painter.fillRect(self.rect(), EMPTY)
         step, height = self.width() / self._count, float(self.height())
         width = max(step, 2.0)
-        for index in self._ready:
-            painter.fillRect(QRectF(index * step, height * 0.75, width, height * 0.25), READY)
+        for index, share in self._ready.items():
+            colour = QColor(READY)
+            colour.setAlphaF(share if share == 1 else 0.15 + 0.45 * share)
+            painter.fillRect(QRectF(index * step, height * 0.75, width, height * 0.25), colour)
         for index, score in self._filled.items():
             colour = QColor(FILLED)
             colour.setAlphaF(0.25 + 0.75 * min(max(score, 0.0), 1.0))

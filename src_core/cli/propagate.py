@@ -54,6 +54,9 @@ def propagate(
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     overwrite: OverwriteOption = False,
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Write coarser levels, too, for viewers of large labels.")
+    ] = False,
     min_presence: Annotated[
         float | None, typer.Option(help="An object ends where it is less likely to be there.")
     ] = None,
@@ -107,6 +110,7 @@ def propagate(
             settings=settings,
             embed=None if store is None else store.along(axis, time),
             overwrite=overwrite,
+            pyramid=pyramid,
             progress=progress,
         )
     screen = console()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +9,9 @@ import xxhash
 
 from src_core import frames
 from src_core.model.sam import Sam
-from src_core.tiling import Tile
+from src_core.tiling import Tiling
 
-VERSION = 1
+VERSION = 2
 """Of the layout and of how a plane becomes network input: raise it when either changes."""
 
 
@@ -55,7 +54,7 @@ class StoreKey:
         return asdict(self) | {"contrast": list(self.contrast)}
 
 
-def tiling_fingerprint(model: Sam, tiles: Sequence[Tile]) -> str:
+def tiling_fingerprint(model: Sam, tiles: Tiling) -> str:
     """Fingerprint how a plane is cut up and what each tile becomes as network input."""
-    cut = [(asdict(tile), frames.frame_shape(model, tile)) for tile in tiles]
-    return xxhash.xxh128(repr((model.native_tiles, cut)).encode()).hexdigest()
+    cut = (model.native_tiles, frames.frame_shape(model, tiles.overview), tiles)
+    return xxhash.xxh128(repr(cut).encode()).hexdigest()

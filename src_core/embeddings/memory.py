@@ -9,6 +9,8 @@ from collections.abc import Callable
 from src_core.embedding import Embedding
 from src_core.embeddings.store import EmbeddingStore
 from src_core.predictor import Predictor
+from src_core.questions import expected
+from src_core.tiling import View
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -57,7 +59,10 @@ class EmbeddingCache:
         return self._predictor
 
     def get(self, plane: PlaneRef) -> Embedding:
-        """Return the embedding of a plane, computing it if it is not there; call it from the worker."""
+        """Return the embedding of a plane, computing it if it is not there; call it from the worker.
+
+        Of a plane with several tiles none is computed yet: nobody knows which the first click will need.
+        """
         with self._lock:
             if plane in self._kept:
                 self._kept.move_to_end(plane)
@@ -69,12 +74,19 @@ class EmbeddingCache:
         self._trim()
         return embedding
 
+    def touch(self, plane: PlaneRef) -> None:
+        """Count a plane as just used, if it is there, so that others are given up before it."""
+        with self._lock:
+            if plane in self._kept:
+                self._kept.move_to_end(plane)
+
     def _embed(self, plane: PlaneRef) -> Embedding:
         if self._open_store is not None:
             self.store, self._open_store = self._open_store(self.predictor), None
         if self.store is not None:
             embedding = self.store.get(plane)
-            embedding.features(0)
+            if len(embedding.tiles) == 1:
+                embedding.features(0)
             return embedding
         return self.predictor.embed(self.volume.plane_at(plane, self.channel))
 
@@ -82,10 +94,23 @@ class EmbeddingCache:
         with self._lock:
             return plane in self._kept
 
-    def ready(self, axis: str | None, t: int = 0) -> set[int]:
-        """Return the indices along `axis` whose embedding is there."""
+    def expected(self, plane: PlaneRef, view: View | None = None) -> tuple[int, ...]:
+        """Return the tiles of a plane that the next click within `view`, by default all of it, may need.
+
+        The most likely come first. Call it from the worker, as the network may have to be loaded.
+        """
+        return _expected(self.get(plane), view)
+
+    def ready(self, axis: str | None, t: int = 0, view: View | None = None) -> dict[int, float]:
+        """Return how well planes are prepared for a click: index along `axis` -> share of the tiles in view.
+
+        Planes of which nothing in view has been encoded are left out.
+        """
         with self._lock:
-            return {p.index for p in self._kept if p.axis == axis and p.t == t}
+            kept = {p.index: e for p, e in self._kept.items() if p.axis == axis and p.t == t}
+        tiles = _expected(next(iter(kept.values())), view) if kept else ()
+        shares = {i: sum(e.has(tile) for tile in tiles) / len(tiles) for i, e in kept.items()}
+        return {i: share for i, share in shares.items() if share}
 
     def _trim(self) -> None:
         with self._lock:
@@ -96,3 +121,8 @@ class EmbeddingCache:
         # Not under the lock: the window asks what is ready, and must not wait for a tile being encoded.
         if len(kept) == 1 and kept[0].nbytes > self.max_bytes:
             kept[0].shrink(self.max_bytes)
+
+
+def _expected(embedding: Embedding, view: View | None) -> tuple[int, ...]:
+    height, width = embedding.shape
+    return expected(embedding.tiles, view or View((0, 0, height, width), (height / 2, width / 2)))

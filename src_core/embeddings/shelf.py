@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from src_core.embeddings.key import StoreKey
 from src_core.embeddings.stored import PROOF_BYTES
 from src_core.errors import CacheError
 from src_core.model.sam import Features, Sam
-from src_core.tiling import Tile
+from src_core.tiling import Tiling
 
 logger = logging.getLogger(__name__)
 
@@ -51,22 +51,28 @@ class Shelf:
     n_planes
         How many planes there are.
 
+    Attributes
+    ----------
+    ahead
+        How many tiles of a plane, from the first, are worth filling ahead.
+
     Raises
     ------
     CacheError
         Something else is in the folder, or embeddings of another version, image or network.
     """
 
-    def __init__(self, folder: Path, key: StoreKey, model: Sam, tiles: Sequence[Tile], n_planes: int) -> None:
+    def __init__(self, folder: Path, key: StoreKey, model: Sam, tiles: Tiling, n_planes: int) -> None:
+        self.ahead = tiles.ahead
         self.folder, self.key, self.device, self.n_planes = folder, key, model.device, n_planes
         names = ["x".join(str(n) for n in frames.frame_shape(model, tile)) for tile in tiles]
-        self._counts = {name: names.count(name) for name in names}
-        self._places = [(name, names[:i].count(name)) for i, name in enumerate(names)]
+        self._counts: Counter[str] = Counter()
+        self._places: list[tuple[str, int]] = []
+        for name in names:
+            self._places.append((name, self._counts[name]))
+            self._counts[name] += 1
         self._arrays: dict[str, zarr.Array[Any]] = {}
         self._check()
-
-    def __len__(self) -> int:
-        return len(self._places)
 
     def get(self, plane: int, tile: int) -> tuple[bytes, Features] | None:
         """Return proof and features (float32, on the network's device); None if absent or damaged."""

@@ -13,9 +13,9 @@ from typing import Any
 import xxhash
 import zarr
 
-from src_core.types import PlaneRef
-from src_core.volumes import Volume
+from src_core.volumes import Plane
 from src_core.volumes.ome_zarr import local_path
+from src_core.volumes.reading import PlaneReader
 
 MAX_FILES = 4096
 RACY_NS = 2 * 10**9
@@ -23,15 +23,24 @@ RACY_NS = 2 * 10**9
 STAMP_BYTES = 16
 
 
-def stamp(volume: Volume, plane: PlaneRef, channel: int) -> bytes | None:
+def stamp(plane: Plane, path: Path | None, level: int = 0) -> bytes | None:
     """Digest size, times and identity of the files that a plane is read from.
+
+    Parameters
+    ----------
+    plane
+        Of the image at `path`.
+    path
+        None for an image that is no file.
+    level
+        Which pyramid level is read, from 0, the plane's own.
 
     Returns
     -------
     16 bytes; None where there are no such files (an array in memory, a remote image), they are too many, or
     one has changed in the last two seconds. Then only the pixels themselves can tell.
     """
-    files = _files(volume, plane, channel)
+    files = _files(plane.reader, path, level)
     if files is None:
         return None
     digest = xxhash.xxh128()
@@ -47,29 +56,23 @@ def stamp(volume: Volume, plane: PlaneRef, channel: int) -> bytes | None:
     return digest.digest() if newest and newest < time.time_ns() - RACY_NS else None
 
 
-def _files(volume: Volume, plane: PlaneRef, channel: int) -> list[Path] | None:
-    array = volume.array
+def _files(reader: PlaneReader, path: Path | None, level: int) -> list[Path] | None:
+    array = reader.arrays[level]
     if isinstance(array, zarr.Array):
         folder = local_path(array)
         if folder is not None:
-            return _chunk_files(array, folder, volume, plane, channel)
-    path = volume.path
+            return _chunk_files(array, folder, reader, level)
     return [path] if path is not None and path.is_file() else None
 
 
-def _chunk_files(
-    array: zarr.Array[Any], folder: Path, volume: Volume, plane: PlaneRef, channel: int
-) -> list[Path] | None:
-    sides = array.shards or array.chunks
-    spans = []
-    for name, side, length in zip(volume.axes, sides, array.shape, strict=True):
-        if name == plane.axis or name == "t":
-            at = (plane.index if name == plane.axis else plane.t) // side
-            spans.append(range(at, at + 1))
-        elif name == "c" and not volume.rgb:
-            spans.append(range(channel // side, channel // side + 1))
-        else:
-            spans.append(range(math.ceil(length / side)))
+def _chunk_files(array: zarr.Array[Any], folder: Path, reader: PlaneReader, level: int) -> list[Path] | None:
+    sides, fixed = array.shards or array.chunks, reader.at(level)
+    spans = [
+        range(fixed[axis] // side, fixed[axis] // side + 1)
+        if axis in fixed
+        else range(math.ceil(length / side))
+        for axis, side, length in zip(reader.axes, sides, array.shape, strict=True)
+    ]
     if math.prod(len(s) for s in spans) > MAX_FILES:
         return None
     return [

@@ -116,15 +116,14 @@ class EmbeddingStore:
         CacheError
             The folder of its key holds something else.
         """
-        if not 0 <= plane.index < self.volume.n_planes(plane.axis):
-            self.volume.plane_at(plane, self.channel)  # it says what is wrong
+        seen = self.volume.plane_at(plane, self.channel)
         tiles = self.predictor.tiles(self.volume.plane_shape(plane.axis))
         shelf = self._shelf(plane.axis, plane.t)
         return StoredEmbedding(
-            lambda: self.volume.plane_at(plane, self.channel).rgb8(),
+            seen,
             tiles,
             self.predictor.model,
-            stamp=lambda: stamp(self.volume, plane, self.channel),
+            stamp=lambda level: stamp(seen, self.volume.path, level),
             load=lambda tile: shelf.get(plane.index, tile),
             keep=lambda tile, proof, features: self._keep(shelf, plane.index, tile, proof, features),
             touch=lambda tile: touch(shelf.chunk(plane.index, tile)),
@@ -135,10 +134,10 @@ class EmbeddingStore:
         return lambda index: self.get(PlaneRef(axis, index, t))
 
     def stored(self, axis: str | None = "z", t: int = 0) -> set[int]:
-        """Return the planes all of whose tiles are on disk."""
+        """Return the planes all of whose tiles, but for enlarged ones, are on disk."""
         shelf = self._shelf(axis, t)
         planes = range(self.volume.n_planes(axis))
-        return {i for i in planes if all(shelf.has(i, tile) for tile in range(len(shelf)))}
+        return {i for i in planes if all(shelf.has(i, tile) for tile in range(shelf.ahead))}
 
     def fill(
         self,
@@ -151,6 +150,8 @@ class EmbeddingStore:
         cancelled: Cancelled | None = None,
     ) -> Filled:
         """Encode and keep whole planes ahead; what is there is not made again.
+
+        Enlarged tiles are left for those who ask for small objects.
 
         Parameters
         ----------
@@ -174,11 +175,11 @@ class EmbeddingStore:
         if not 0 <= first < end <= count:
             raise CacheError(f"range {first}:{end} is not within the planes 0:{count} along {axis}")
         shelf = self._shelf(axis, t)
-        total, made, done = (end - first) * len(shelf), 0, 0
+        total, made, done = (end - first) * shelf.ahead, 0, 0
         for index in range(first, end):
             plane = PlaneRef(axis, index, t)
             embedding = self.get(plane)
-            for tile in range(len(shelf)):
+            for tile in range(shelf.ahead):
                 embedding.features(tile)
                 embedding.shrink(0)
                 if tile in embedding.made:
@@ -195,8 +196,8 @@ class EmbeddingStore:
         return Filled(made, done - made, True)
 
     def _check_room(self, chunk_bytes: int, shelf: Shelf, first: int, end: int, axis: str | None) -> None:
-        whole = chunk_bytes * len(shelf) * (end - first)
-        there = sum(shelf.has(i, tile) for i in range(first, end) for tile in range(len(shelf)))
+        whole = chunk_bytes * shelf.ahead * (end - first)
+        there = sum(shelf.has(i, tile) for i in range(first, end) for tile in range(shelf.ahead))
         free = shutil.disk_usage(self.folder).free + there * chunk_bytes
         for room, what in ((self.max_bytes, "the limit is"), (free, "the disk has")):
             if whole > room:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from src_core.embedding import Embedding
 from src_core.embeddings.stamps import STAMP_BYTES
 from src_core.model.sam import Features, Sam
-from src_core.tiling import Tile
+from src_core.tiling import Extent, Tiling
+from src_core.volumes import Plane
 
 DIGEST_BYTES = 16
 PROOF_BYTES = DIGEST_BYTES + STAMP_BYTES
@@ -30,7 +31,7 @@ class StoredEmbedding(Embedding):
     picture, tiles, model
         As in `Embedding`.
     stamp
-        Returns the stamp of the plane's files, 16 bytes; None if only the pixels can tell.
+        Returns the stamp of the plane's files in a pyramid level, 16 bytes; None if only the pixels can tell.
     load
         Returns proof and features of a tile, None if they are not there.
     keep
@@ -46,11 +47,11 @@ class StoredEmbedding(Embedding):
 
     def __init__(
         self,
-        picture: Callable[[], NDArray[np.uint8]],
-        tiles: tuple[Tile, ...],
+        picture: Plane,
+        tiles: Tiling,
         model: Sam,
         *,
-        stamp: Callable[[], bytes | None],
+        stamp: Callable[[int], bytes | None],
         load: Callable[[int], tuple[bytes, Features] | None],
         keep: Callable[[int, bytes, Features], None],
         touch: Callable[[int], None],
@@ -58,37 +59,44 @@ class StoredEmbedding(Embedding):
         super().__init__(picture, tiles, model)
         self.made: set[int] = set()
         self._stamp, self._load, self._keep, self._touch = stamp, load, keep, touch
-        self._stamped: tuple[bytes | None] | None = None
+        self._plane, self._stamps = picture, dict[int, bytes | None]()
 
     def _encode(self, index: int) -> Features:
-        if self._stamped is None:
+        tile = self.tiles[index]
+        level = self._plane.reader.level_for(tile.box, tile.input_hw)
+        if level not in self._stamps:
             # Once, and before the pixels are read: after an edit in between, the stamp holds for nobody.
-            self._stamped = (self._stamp(),)
-        (now,) = self._stamped
+            self._stamps[level] = self._stamp(level)
+        now = self._stamps[level]
         found = self._load(index)
         if found is not None:
             proof, features = found
             if now is not None and proof[DIGEST_BYTES:] == now:
                 self._touch(index)
                 return features
-            if proof[:DIGEST_BYTES] == self._digest(index):
+        part, where = self._part(index)
+        digest = _digest(part, where)
+        if found is not None:
+            proof, features = found
+            if proof[:DIGEST_BYTES] == digest:
                 if now is None:
                     self._touch(index)
                 else:  # the files were copied or touched: next time their stamp is enough
-                    self._keep(index, proof[:DIGEST_BYTES] + now, features)
+                    self._keep(index, digest + now, features)
                 return features
         self.made.add(index)
-        exact = super()._encode(index)
+        exact = self._look(index, part, where)
         features = _rounded(exact)
         if not all(bool(torch.isfinite(f).all()) for f in features):
             return exact  # beyond what float16 holds: nothing that could be kept
-        self._keep(index, self._digest(index) + (now or bytes(STAMP_BYTES)), features)
+        self._keep(index, digest + (now or bytes(STAMP_BYTES)), features)
         return features
 
-    def _digest(self, index: int) -> bytes:
-        tile = self.tiles[index]
-        part = np.ascontiguousarray(self.picture[tile.y0 : tile.y1, tile.x0 : tile.x1])
-        return xxhash.xxh128(part.tobytes()).digest()
+
+def _digest(part: NDArray[np.uint8], where: Extent | None) -> bytes:
+    digest = xxhash.xxh128(repr((part.shape, where)).encode())
+    digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.digest()
 
 
 def _rounded(features: Features) -> Features:

@@ -16,6 +16,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from src_core.errors import SamError, SessionError, VolumeError
+from src_core.labels.pyramid import HALVED, METHOD, level_shapes
 from src_core.volumes import Volume
 from src_core.volumes.ome_zarr import ome_attributes, open_node
 
@@ -57,8 +58,9 @@ def create_label_group(
     dtype: np.dtype[Any],
     image: str | None,
     prepare: Prepare | None = None,
+    levels: int | None = 1,
 ) -> None:
-    """Write an empty OME-Zarr 0.5 label image for `volume` at `path`.
+    """Write an empty OME-Zarr 0.5 label image for `volume` at `path`, of `levels` levels, None for a pyramid.
 
     It is written under another name in the same folder and renamed, so `path` never holds half a group.
 
@@ -69,7 +71,7 @@ def create_label_group(
     """
 
     def write(fresh: Path) -> None:
-        _write_group(fresh, volume, name, dtype, image)
+        _write_group(fresh, volume, name, dtype, image, levels)
         if prepare is not None:
             prepare(fresh)
 
@@ -93,7 +95,13 @@ def create_label_group(
 
 
 def create_in_image(
-    volume: Volume, name: str, *, overwrite: bool, dtype: np.dtype[Any], prepare: Prepare | None = None
+    volume: Volume,
+    name: str,
+    *,
+    overwrite: bool,
+    dtype: np.dtype[Any],
+    prepare: Prepare | None = None,
+    levels: int | None = 1,
 ) -> Path:
     """Write an empty label image into the volume's own OME-Zarr 0.5 image; return its folder.
 
@@ -110,7 +118,14 @@ def create_in_image(
     path = volume.path / "labels" / name
     new = not path.exists()
     create_label_group(
-        path, volume, name=name, overwrite=overwrite, dtype=dtype, image="../../", prepare=prepare
+        path,
+        volume,
+        name=name,
+        overwrite=overwrite,
+        dtype=dtype,
+        image="../../",
+        prepare=prepare,
+        levels=levels,
     )
     try:
         register_label(volume.path, name)
@@ -182,44 +197,53 @@ def label_axes(volume: Volume) -> tuple[str, ...]:
     return tuple(a for a in _AXIS_TYPES if a in volume.axes)
 
 
-def _write_group(path: Path, volume: Volume, name: str, dtype: np.dtype[Any], image: str | None) -> None:
+def _write_group(
+    path: Path, volume: Volume, name: str, dtype: np.dtype[Any], image: str | None, levels: int | None
+) -> None:
     axes = label_axes(volume)
+    shapes = level_shapes(tuple(volume.sizes[a] for a in axes), axes)[:levels]
     group = zarr.create_group(
-        path, zarr_format=3, attributes={"ome": _ome_metadata(volume, axes, name, image)}
+        path, zarr_format=3, attributes={"ome": _ome_metadata(volume, axes, name, image, len(shapes))}
     )
-    shape = tuple(volume.sizes[a] for a in axes)
-    group.create_array(
-        "0",
-        shape=shape,
-        chunks=tuple(_tile(n) if a in "yx" else 1 for a, n in zip(axes, shape, strict=True)),
-        dtype=dtype,
-        fill_value=0,
-        compressors=ZstdCodec(level=3),
-        dimension_names=axes,
-        # A chunk without labels is not stored: a huge volume costs only what was drawn.
-        config={"write_empty_chunks": False},
-    )
+    for level, shape in enumerate(shapes):
+        group.create_array(
+            str(level),
+            shape=shape,
+            chunks=tuple(_tile(n) if a in "yx" else 1 for a, n in zip(axes, shape, strict=True)),
+            dtype=dtype,
+            fill_value=0,
+            compressors=ZstdCodec(level=3),
+            dimension_names=axes,
+            # A chunk without labels is not stored: a huge volume costs only what was drawn.
+            config={"write_empty_chunks": False},
+        )
 
 
-def _ome_metadata(volume: Volume, axes: tuple[str, ...], name: str, image: str | None) -> dict[str, Any]:
+def _ome_metadata(
+    volume: Volume, axes: tuple[str, ...], name: str, image: str | None, levels: int
+) -> dict[str, Any]:
     described = []
     for a in axes:
         entry = {"name": a, "type": _AXIS_TYPES[a]}
         if (unit := volume.units.get(a)) is not None:
             entry["unit"] = unit
         described.append(entry)
-    transforms: list[Mapping[str, Any]] = [{"type": "scale", "scale": [float(volume.scale[a]) for a in axes]}]
-    if any(volume.translate[a] for a in axes):
-        transforms.append({"type": "translation", "translation": [float(volume.translate[a]) for a in axes]})
+    datasets = []
+    for level in range(levels):
+        scale = [float(volume.scale[a]) * (2**level if a in HALVED else 1) for a in axes]
+        transforms: list[Mapping[str, Any]] = [{"type": "scale", "scale": scale}]
+        # The first pixel of every level is that of the finest, so all of them begin at the same place.
+        if any(volume.translate[a] for a in axes):
+            transforms.append(
+                {"type": "translation", "translation": [float(volume.translate[a]) for a in axes]}
+            )
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    multiscale: dict[str, Any] = {"name": name, "axes": described, "datasets": datasets}
+    if levels > 1:
+        multiscale["type"] = METHOD
     return {
         "version": "0.5",
-        "multiscales": [
-            {
-                "name": name,
-                "axes": described,
-                "datasets": [{"path": "0", "coordinateTransformations": transforms}],
-            }
-        ],
+        "multiscales": [multiscale],
         "image-label": {"source": {"image": image}} if image is not None else {},
     }
 

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from src_core.errors import SessionError, VolumeError
 from src_core.labels.files import Prepare, create_in_image, create_label_group, disk_errors
 from src_core.labels.planes import MAX_ID, checked_id, plane_axes, plane_index
+from src_core.labels.pyramid import is_ours, update
 from src_core.labels.scanning import Box, bounding_box, object_ids, stored_blocks
 from src_core.volumes import Volume
 from src_core.volumes.arrays import LazyArray, read_block
@@ -54,6 +55,8 @@ class LabelVolume:
     ----------
     array
         The zarr array, axes as in `axes`.
+    levels
+        It and the coarser ones of a pyramid, which `write_plane` and `write_box` keep up to date.
     axes
         Names of its dimensions, among t, z, y, x.
     scale, translate, units
@@ -62,10 +65,11 @@ class LabelVolume:
         The folder of the label image, and its last part.
     """
 
-    def __init__(self, path: Path, array: zarr.Array[Any], axes: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, levels: tuple[zarr.Array[Any], ...], axes: tuple[str, ...]) -> None:
         self.path = path
         self.name = path.name
-        self.array = array
+        self.levels = levels
+        self.array = array = levels[0]
         self._folder = local_path(array) or path
         self.axes = axes
         self.scale: dict[str, float] = dict.fromkeys(axes, 1.0)
@@ -82,6 +86,7 @@ class LabelVolume:
         name: str = "labels",
         overwrite: bool = False,
         dtype: DTypeLike = np.uint32,
+        pyramid: bool = False,
         prepare: Prepare | None = None,
     ) -> LabelVolume:
         """Create an empty label image for `volume` at `path` and open it for writing.
@@ -98,6 +103,8 @@ class LabelVolume:
             Replace a label image that is already there. Anything else there is never touched.
         dtype
             An unsigned integer type, large enough for the ids.
+        pyramid
+            Make coarser levels, too, for viewers.
         prepare
             Called with the folder before it gets its name, to put more into it.
 
@@ -118,6 +125,7 @@ class LabelVolume:
             dtype=_label_dtype(dtype),
             image=image,
             prepare=prepare,
+            levels=None if pyramid else 1,
         )
         return cls.open(path)
 
@@ -129,6 +137,7 @@ class LabelVolume:
         *,
         overwrite: bool = False,
         dtype: DTypeLike = np.uint32,
+        pyramid: bool = False,
         prepare: Prepare | None = None,
     ) -> LabelVolume:
         """Create an empty label image inside the volume's own OME-Zarr 0.5 image, under labels/`name`.
@@ -142,7 +151,14 @@ class LabelVolume:
         """
         if not name or name.startswith((".", "__")) or set(name) & set('/\\:*?"<>|'):
             raise VolumeError(f"{name!r} cannot name a label image; use letters, digits, - and _")
-        path = create_in_image(volume, name, overwrite=overwrite, dtype=_label_dtype(dtype), prepare=prepare)
+        path = create_in_image(
+            volume,
+            name,
+            overwrite=overwrite,
+            dtype=_label_dtype(dtype),
+            prepare=prepare,
+            levels=None if pyramid else 1,
+        )
         return cls.open(path)
 
     @classmethod
@@ -152,8 +168,8 @@ class LabelVolume:
         Raises
         ------
         VolumeError
-            There is no label image at `path`, it is damaged, or it has several pyramid levels and `mode` is
-            "r+" (only the finest would be updated).
+            There is no label image at `path`, it is damaged, or it has pyramid levels that others made and
+            `mode` is "r+" (only the finest would be updated).
         """
         path = Path(path)
         if mode not in ("r", "r+"):
@@ -164,19 +180,21 @@ class LabelVolume:
         source = read_image_group(node)
         if source.axes_problem is not None:
             raise source.axes_problem
-        array = cast("zarr.Array[Any]", source.arrays[0])
+        levels = cast("tuple[zarr.Array[Any], ...]", tuple(source.arrays))
+        array = levels[0]
         if "image-label" not in source.attributes:
             raise VolumeError(f"{path} is an image, not a label image (no image-label metadata)")
         if array.dtype.kind not in "ui" or source.axes is None or "c" in source.axes:
             raise VolumeError(
                 f"{path} has dtype {array.dtype} and axes {source.axes}; expected integers and no channels"
             )
-        if mode == "r+" and len(source.arrays) > 1:
+        method = source.attributes["multiscales"][0].get("type")
+        if mode == "r+" and not is_ours(method, [a.shape for a in levels], source.axes):
             raise VolumeError(
                 f"{path} has {len(source.arrays)} pyramid levels, of which only the finest could be updated; "
                 "open it with mode='r', or create a label volume of your own"
             )
-        labels = cls(path, array, source.axes)
+        labels = cls(path, levels, source.axes)
         if source.scales is not None and source.translates is not None:
             labels.scale.update(zip(source.axes, source.scales[0], strict=True))
             labels.translate.update(zip(source.axes, source.translates[0], strict=True))
@@ -343,6 +361,7 @@ class LabelVolume:
         part = ids.astype(self.dtype)
         with self._lock, disk_errors(f"write labels to {self.path}"):
             self.array[where] = part if rows_first else part.T
+            update(self.levels, self.axes, where)
 
     def object_ids(self) -> list[int]:
         """Return the ids present anywhere in the volume, in ascending order, reading one chunk at a time."""

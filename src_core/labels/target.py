@@ -34,9 +34,16 @@ def check_target(volume: Volume, out: Path) -> None:
 
 
 def create_labels(
-    volume: Volume, out: Path, *, overwrite: bool = False, prepare: Prepare | None = None
+    volume: Volume,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    pyramid: bool = False,
+    prepare: Prepare | None = None,
 ) -> LabelVolume:
     """Create an empty label image at `out`; among the image's own labels it is listed there.
+
+    With `pyramid` it has coarser levels for viewers.
 
     Raises
     ------
@@ -47,6 +54,6 @@ def create_labels(
     """
     check_target(volume, out)
     if volume.path is not None and out.resolve().parent == volume.path.resolve() / "labels":
-        return LabelVolume.create_in(volume, out.name, overwrite=overwrite, prepare=prepare)
+        return LabelVolume.create_in(volume, out.name, overwrite=overwrite, pyramid=pyramid, prepare=prepare)
     name = out.name.split(".")[0]
-    return LabelVolume.create(out, volume, name=name, overwrite=overwrite, prepare=prepare)
+    return LabelVolume.create(out, volume, name=name, overwrite=overwrite, pyramid=pyramid, prepare=prepare)

@@ -13,7 +13,7 @@ from src_core.masks import Mask
 from src_core.predictor import Predictor
 from src_core.propagation.settings import PropagationSettings, Step, confidence, exclusive, verdict
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
-from src_core.types import Candidates
+from src_core.types import Candidates, PlaneRef
 from src_core.volumes import Volume
 
 Anchors = Mapping[int, Mapping[int, Mask]]
@@ -132,7 +132,8 @@ class _Run:
                 self.planes.setdefault(identity, []).append(index)
 
     def _embed(self, index: int) -> Embedding:
-        return self.predictor.embed(self.volume.plane(**{self.axis: index}, t=self.t, c=self.c), lazily=True)
+        plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
+        return self.predictor.embed(plane, lazily=True)
 
     def limits(self, start: int | None, stop: int | None) -> tuple[int, int]:
         count = self.volume.n_planes(self.axis)

@@ -77,6 +77,7 @@ def propagate_to_labels(
     settings: PropagationSettings | None = None,
     embed: Callable[[int], Embedding] | None = None,
     overwrite: bool = False,
+    pyramid: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Report:
@@ -96,6 +97,8 @@ def propagate_to_labels(
         The label image to write. Inside the image's own labels folder it is listed there.
     overwrite
         Replace labels that are there, unless they are this very run's, unfinished.
+    pyramid
+        Write coarser levels, too, for viewers.
     progress
         Called as progress(done, total) in planes; objects that end early make it jump.
     cancelled
@@ -127,7 +130,11 @@ def propagate_to_labels(
         # Whatever can be wrong with the request is found before labels that are there are replaced.
         anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c, embed=embed)
         labels = create_labels(
-            volume, out, overwrite=overwrite, prepare=lambda folder: RunStore.begin(folder, request, anchors)
+            volume,
+            out,
+            overwrite=overwrite,
+            pyramid=pyramid,
+            prepare=lambda folder: RunStore.begin(folder, request, anchors),
         )
         saved = None
     state, notes = (None, {}) if saved is None else saved

@@ -77,6 +77,15 @@ def check_array(array: LazyArray, where: str) -> None:
         raise VolumeError(f"{where} has shape {shape}: an axis of length 0 leaves no pixels to show")
 
 
+def chunk_side(array: LazyArray, dimension: int) -> int:
+    """Return the length of a chunk along a dimension; 0 where the array has none."""
+    chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None)  # dask, then zarr and h5py
+    try:
+        return int(chunks[dimension]) if chunks is not None else 0
+    except (TypeError, ValueError, IndexError):
+        return 0
+
+
 def read_block(array: LazyArray, index: Index, where: str) -> NDArray[Any]:
     """Read `array[index]` as a native-endian numpy array.
 

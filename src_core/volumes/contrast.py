@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.errors import VolumeError
-from src_core.volumes.arrays import Index, LazyArray, read_block
+from src_core.volumes.arrays import Index, LazyArray, chunk_side, read_block
 from src_core.volumes.plane import Limits
 
 PERCENTILES = (0.5, 99.8)
@@ -116,11 +116,7 @@ def _spread(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 def _block_side(array: LazyArray, dimension: int, axis: str, channel: int | None) -> int:
     size = array.shape[dimension]
-    chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None)  # dask, then zarr and h5py
-    try:
-        side = int(chunks[dimension]) if chunks is not None else 0
-    except (TypeError, ValueError, IndexError):
-        side = 0
+    side = chunk_side(array, dimension)
     if side <= 0:  # unchunked: pretend to thin tiles
         side = UNCHUNKED_TILE_PX if axis in "yx" else (size if axis == "c" and channel is None else 1)
     return min(side, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from src_core.volumes.plane import Limits
 from src_core.volumes.tiff import is_tiff, read_tiff
 from src_core.volumes.volume import Volume
 
+ARRAY_HAS = ("shape", "dtype", "__getitem__")
 PerAxis = Mapping[str, Any] | Sequence[Any]
 
 
@@ -40,7 +42,8 @@ def open_volume(
     source
         Path of an OME-Zarr image (0.4 or 0.5), a zarr array (v2 or v3) or a TIFF (OME, ImageJ, BigTIFF,
         plain); an open zarr array or group; a numpy, dask or any other array with shape, dtype and
-        indexing; or an http(s) or s3 address of a zarr.
+        indexing; a sequence of such arrays, the levels of a pyramid, finest first; or an http(s) or s3
+        address of a zarr.
     axes
         One name per dimension among t, c, z, y, x, for instance "zyx". Default: what the source says, else
         yx, zyx, czyx (first axis at most 8 long) or tczyx; a trailing axis of 3 or 4 uint8 values is colour.
@@ -129,13 +132,28 @@ def _read(source: object) -> Source:
             f"{path} is not a supported image file; expected TIFF, OME-TIFF or a zarr folder. Convert it, or "
             "load it as an array and pass that"
         )
-    missing = [a for a in ("shape", "dtype", "__getitem__") if not hasattr(source, a)]
+    if isinstance(source, Sequence) and source and all(_is_array(level) for level in source):
+        return _pyramid([cast(LazyArray, level) for level in source])
+    missing = [a for a in ARRAY_HAS if not hasattr(source, a)]
     if missing:
         raise VolumeError(
             f"cannot open an object of type {type(source).__name__}: it lacks {', '.join(missing)}; expected "
             "a path or an array (numpy, dask, zarr)"
         )
     return Source(arrays=[cast(LazyArray, source)], name="array")
+
+
+def _is_array(thing: object) -> bool:
+    return all(hasattr(thing, a) for a in ARRAY_HAS)
+
+
+def _pyramid(levels: list[LazyArray]) -> Source:
+    shapes = [tuple(level.shape) for level in levels]
+    if len({len(shape) for shape in shapes}) > 1:
+        raise VolumeError(f"the pyramid levels differ in number of dimensions: {shapes}")
+    if any(b > a for fine, coarse in itertools.pairwise(shapes) for a, b in zip(fine, coarse, strict=True)):
+        raise VolumeError(f"the pyramid levels must come finest first, got the shapes {shapes}")
+    return Source(arrays=levels, name="array")
 
 
 def _is_colour(found: Source, names: tuple[str, ...], *, given: bool) -> bool:

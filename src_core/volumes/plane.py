@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from src_core.volumes.reading import Box, PlaneReader, outwards
+
+Extent = tuple[float, float, float, float]
 Limits = tuple[float, float]
+MUCH = 0.5
+"""Where a rectangle decodes more than this part of the plane, the plane is read once and kept."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -18,8 +24,8 @@ class Plane:
 
     Attributes
     ----------
-    pixels
-        (H, W), or (H, W, 3) for colour, in the volume's dtype (native byte order).
+    reader
+        Reads its pixels, all or some.
     axis
         The spatial axis the plane is perpendicular to, "z", "y" or "x"; None for a 2-D image.
     index
@@ -35,7 +41,7 @@ class Plane:
         waits until somebody asks.
     """
 
-    pixels: NDArray[Any]
+    reader: PlaneReader
     axis: str | None
     index: int
     row_axis: str
@@ -45,10 +51,21 @@ class Plane:
     scale_yx: tuple[float, float]
     limits: Limits | Callable[[], Limits]
 
+    @cached_property
+    def pixels(self) -> NDArray[Any]:
+        """(H, W), or (H, W, 3) for colour, in the volume's dtype (native byte order); read once and kept."""
+        return self.reader.read()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels, 0 until all of them were read."""
+        kept = self.__dict__.get("pixels")
+        return 0 if kept is None else int(kept.nbytes)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) in pixels."""
-        return (int(self.pixels.shape[0]), int(self.pixels.shape[1]))
+        return self.reader.shape()
 
     @property
     def contrast_limits(self) -> Limits:
@@ -61,7 +78,44 @@ class Plane:
         bool becomes 0 and 255, NaN counts as the low limit. uint8 colour has the limits (0, 255), and passes
         unchanged, unless the caller of `open_volume` gave others.
         """
-        pixels = self.pixels
+        return self._seen(self.pixels)
+
+    def rgb8_part(self, box: Box, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Extent]:
+        """Return the picture of a rectangle, for whoever then resizes it to `shape` (h, w).
+
+        It is read from the coarsest pyramid level that has that many pixels, and only the chunks it lies in,
+        unless these are most of the plane.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1) in pixels of the plane, half-open.
+        shape
+            (height, width) the rectangle will have.
+
+        Returns
+        -------
+        (h, w, 3) uint8, and where the rectangle lies in it, (y0, x0, y1, x1): pixels of a coarse level may
+        reach beyond the rectangle.
+
+        Raises
+        ------
+        VolumeError
+            The data cannot be decoded.
+        """
+        level = self.reader.level_for(box, shape)
+        extent = self.reader.in_level(box, level)
+        if level:
+            rows = outwards(extent, self.reader.shape(level))
+            part = self.reader.read(level, rows)
+        else:
+            rows = box
+            whole = self.nbytes or self.reader.share(box) > MUCH
+            part = self.pixels[box[0] : box[2], box[1] : box[3]] if whole else self.reader.read(0, box)
+        y0, x0 = rows[:2]
+        return self._seen(part), (extent[0] - y0, extent[1] - x0, extent[2] - y0, extent[3] - x0)
+
+    def _seen(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         if pixels.ndim == 3 and pixels.dtype == np.uint8 and self.contrast_limits == (0, 255):
             return pixels.copy()
         if pixels.dtype == np.bool_:

@@ -12,10 +12,11 @@ import numpy as np
 
 from src_core.errors import VolumeError
 from src_core.types import PlaneRef
-from src_core.volumes.arrays import LazyArray, read_block
+from src_core.volumes.arrays import LazyArray
 from src_core.volumes.axes import SPATIAL
 from src_core.volumes.contrast import estimate_limits, sampled_level
 from src_core.volumes.plane import Limits, Plane
+from src_core.volumes.reading import PlaneReader
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -128,10 +129,6 @@ class Volume:
         row, column = (a for a in self.spatial_axes if a != axis)
         return (row, column)
 
-    def plane_at(self, where: PlaneRef, c: SupportsIndex | None = None) -> Plane:
-        """Read the plane that a reference names, of channel `c`; see `plane`."""
-        return self.plane(**{where.axis or "z": where.index}, t=where.t, c=c)
-
     def plane(
         self,
         *,
@@ -163,27 +160,42 @@ class Volume:
             decoded.
         """
         axis, position = self._one_position({"z": z, "y": y, "x": x})
-        time = self._checked(t, "t")
+        plane = self.plane_at(PlaneRef(axis, position, self._checked(t, "t")), c)
+        _ = plane.pixels  # damage shows here
+        return plane
+
+    def plane_at(self, where: PlaneRef, c: SupportsIndex | None = None) -> Plane:
+        """Return a plane of which nothing is read yet: `Plane.rgb8_part` reads parts, `Plane.pixels` all.
+
+        Parameters
+        ----------
+        where
+            The spatial axis it is perpendicular to, the position along it and the time point; the axis is None
+            or "z" for a 2-D image.
+        c
+            As in `plane`.
+
+        Raises
+        ------
+        VolumeError
+            There is no such plane.
+        """
+        axis = self._plane_axis(where.axis)
+        position = self._checked(where.index, axis or "z")
+        time = self._checked(where.t, "t")
         channel = self.channel if c is None else self._checked(c, "c")
         row, column = self.plane_axes(axis)
-        index: list[int | slice] = []
-        for name in self.axes:
-            if name == axis:
-                index.append(position)
-            elif name == "t":
-                index.append(time)
-            elif name == "c":
-                index.append(slice(0, 3) if self.rgb else channel)
-            else:
-                index.append(slice(None))
-        where = f"{self.name}, " + ", ".join(
-            f"{a}={i}" for a, i in zip(self.axes, index, strict=True) if not isinstance(i, slice)
+        fixed = {axis: position, "t": time} | ({} if self.rgb else {"c": channel})
+        reader = PlaneReader(
+            arrays=self.arrays[self.level :],
+            axes=self.axes,
+            fixed={a: fixed[a] for a in self.axes if a in fixed},
+            rows=row,
+            columns=column,
+            name=self.name,
         )
-        pixels = read_block(self.array, tuple(index), where.rstrip(", "))
-        kept = [a for a, i in zip(self.axes, index, strict=True) if isinstance(i, slice)]
-        pixels = pixels.transpose([kept.index(a) for a in (row, column, "c") if a in kept])
         return Plane(
-            pixels=pixels,
+            reader=reader,
             axis=axis,
             index=position,
             row_axis=row,

@@ -15,7 +15,7 @@ from src_core import frames
 from src_core.embedding import Embedding
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.tiling import whole
+from src_core.tiling import Tiling, whole
 from src_core.types import Candidates
 from src_core.volumes import Plane, open_volume
 
@@ -35,7 +35,9 @@ class Threshold(Predictor):
             plane = open_volume(plane).plane()
         self.embedded.append((plane.axis, plane.index))
         picture = plane.rgb8()
-        return Embedding(picture, (whole((picture.shape[0], picture.shape[1]), 512),))
+        embedding = Embedding(picture, Tiling(whole((picture.shape[0], picture.shape[1]), 512)))
+        embedding._features[0] = ()
+        return embedding
 
     def predict_many(
         self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None

@@ -53,6 +53,15 @@ def test_scale_units_and_contrast_reach_the_volume() -> None:
     assert volume.contrast_limits_of() == (10, 900)
 
 
+def test_all_levels_of_a_pyramid_reach_the_volume() -> None:
+    fine = np.zeros((6, 40, 48), np.uint16)
+    layer = Image([fine, fine[:, ::2, ::2], fine[:, ::4, ::4]], multiscale=True, scale=(3, 1, 1))
+    volume = volume_of(layer)
+    assert volume.levels == ((6, 40, 48), (6, 20, 24), (6, 10, 12)) and volume.scale["z"] == 3
+    plane = volume.plane_at(PlaneRef("z", 5))
+    assert plane.rgb8_part((0, 0, 40, 48), (10, 12))[0].shape == (10, 12, 3)
+
+
 def test_the_plane_on_screen_follows_scale_and_translation() -> None:
     viewer, image = _viewer(scale=(2, 0.5, 0.5), translate=(100, 7, 9))
     viewer.dims.set_current_step(0, 4)

@@ -55,7 +55,8 @@ class RulePredictor:
         self.asked: list[tuple[int, list[Prompts]]] = []
 
     def embed(self, plane: Plane, *, lazily: bool = False) -> Any:
-        """Note the plane."""
+        """Note the plane, and read it as a network would."""
+        _ = plane.pixels
         self.embedded.append(plane.index)
         self.axes.add(plane.axis)
         return plane.index

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from src_core import frames, tiling
 from src_core.model.sam import Sam
+from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.tiling import Tile
 from tests.benchmarks import eager_sam
@@ -37,8 +38,10 @@ def _model(native: bool) -> Sam:
 
 
 def _tiles(model: Sam, shape: tuple[int, int]) -> tuple[Tile, ...]:
-    size = model.image_size
-    return tiling.native(shape, size) if model.native_tiles else (tiling.whole(shape, size),)
+    """The overview and up to eight tiles of each grid."""
+    tiles = Predictor(model).tiles(shape)
+    grids = [tiles[g.first : g.first + len(g)] for g in tiles.grids]
+    return (tiles[0], *(t for g in grids for t in g[:: max(1, len(g) // 8)]))
 
 
 def _disc(shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -88,7 +91,7 @@ def test_the_middle_of_a_pixel_stays_its_middle_for_nano(shape: tuple[int, int])
 
 def test_points_and_boxes_of_a_native_tile_only_move() -> None:
     model = random_nano()
-    tile = tiling.native((700, 900), 512)[-1]
+    tile = tiling.tiled((700, 900), 512).grids[0].tile(5)
     found = frames.points([Prompts([(400, 500)])], tile, model)
     boxes = frames.boxes([Prompts(box_yxyx=(400, 500, 420, 540))], tile, model.device)
     assert found is not None
@@ -178,7 +181,7 @@ def test_every_tile_can_be_encoded(shape: tuple[int, int]) -> None:
     model = random_nano()
     picture = np.full((*shape, 3), 100, np.uint8)
     for tile in _tiles(model, shape)[:2]:
-        embedding, high4, high2 = frames.encode(model, picture, tile)
+        embedding, high4, high2 = frames.encode(model, picture[tile.y0 : tile.y1, tile.x0 : tile.x1], tile)
         height, width = frames.frame_shape(model, tile)
         assert embedding.shape == (1, 96, height // 8, width // 8)
         assert high4.shape[-2:] == (height // 4, width // 4)

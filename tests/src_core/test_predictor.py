@@ -307,19 +307,19 @@ def test_a_small_object_is_answered_at_native_resolution_from_the_tile_that_show
     model = _Threshold()
     image = _bright((600, 1000), (300, 700, 340, 760))
     found = Predictor(model).predict(Predictor(model).embed(image), Prompts([(310, 720)]))
-    assert [call[1] for call in model.calls] == [(256, 256)]
+    assert [call[1] for call in model.calls] == [(160, 256), (256, 256)], "the overview tells how small it is"
     assert np.array_equal(found.masks[0], image > 0)
     y0, x0, y1, x1 = found.window
     assert (y1 - y0, x1 - x0) == (512, 512)
     assert found.presence == 1.0
 
 
-def test_an_object_across_the_border_of_its_tile_is_answered_from_the_overview() -> None:
+def test_an_object_larger_than_tiles_is_answered_from_the_overview() -> None:
     model = _Threshold()
     image = _bright((512, 1000), (100, 100, 140, 900))
     predictor = Predictor(model)
     found = predictor.predict(predictor.embed(image), Prompts([(120, 500)]))
-    assert [call[1] for call in model.calls] == [(256, 256), (144, 256)]
+    assert [call[1] for call in model.calls] == [(144, 256)]
     assert found.window[2:] == pytest.approx((512 * 288 / 262, 1000), rel=0.01)
     agree = np.count_nonzero(found.masks[0] & (image > 0)) / np.count_nonzero(found.masks[0] | (image > 0))
     assert agree > 0.9
@@ -329,7 +329,7 @@ def test_an_object_at_the_border_of_the_plane_is_whole_in_its_tile() -> None:
     model = _Threshold()
     image = _bright((600, 1000), (0, 0, 40, 60))
     found = Predictor(model).predict(Predictor(model).embed(image), Prompts([(10, 10)]))
-    assert len(model.calls) == 1
+    assert len(model.calls) == 2
     assert np.array_equal(found.masks[0], image > 0)
 
 
@@ -340,16 +340,18 @@ def test_objects_of_one_tile_share_a_batch_and_each_tile_is_encoded_once() -> No
     embedding = predictor.embed(image, lazily=True)
     points = [(40.0, 40.0 + k) for k in range(5)] + [(560.0, 900.0 + k) for k in range(4)]
     predictor.predict_many(embedding, [Prompts([p]) for p in points])
-    assert sorted(call[0] for call in model.calls) == [4, 5]
+    assert [call[0] for call in model.calls] == [9, 5], (
+        "from (560, 900), what is bright is too far for a tile"
+    )
     assert len(embedding._features) == 2
 
 
 def test_logits_of_the_overview_guide_a_tile_and_the_other_way_round() -> None:
     model = _Threshold()
-    image = _bright((512, 1000), (100, 100, 140, 200))
+    image = _bright((512, 1000), (100, 110, 140, 200))
     predictor = Predictor(model)
     embedding = predictor.embed(image)
-    small = predictor.predict(embedding, Prompts([(120, 150)]))
+    small = predictor.predict(embedding, Prompts(box_yxyx=(100, 130, 140, 200)))
     large = predictor.predict(embedding, Prompts(box_yxyx=(0, 0, 512, 1000)))
     assert small.window != large.window
     seen = []
@@ -368,3 +370,145 @@ def test_logits_of_the_overview_guide_a_tile_and_the_other_way_round() -> None:
     assert np.count_nonzero(on_plane & truth) / np.count_nonzero(on_plane | truth) > 0.8
     with pytest.raises(PromptError, match="mask_window"):
         predictor.predict(embedding, Prompts(mask=large.logits[0]))
+
+
+class _Reference(_Threshold):
+    """The same in the frame of a reference network: always square, zeros beside the tile."""
+
+    native_tiles = False
+
+    def normalise(self, image: Tensor) -> Tensor:
+        return image - 127
+
+    def encode(self, image: Tensor) -> Features:
+        return (image[:, :1, ::4, ::4] - (image[:, :1, ::4, ::4] == 0) * 127.0,)
+
+
+def _iou(mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> float:
+    return float(np.count_nonzero(mask & (image > 0)) / np.count_nonzero(mask | (image > 0)))
+
+
+def _seen(predictor: Predictor, image: NDArray[np.uint8], prompt: Prompts) -> tuple[Candidates, list[float]]:
+    """The answer, and how much every tile was enlarged that had to be encoded for it."""
+    embedding = predictor.embed(image)
+    found = predictor.predict(embedding, prompt)
+    mask = predictor.mask_of(found.logits[0], found.window, embedding.shape)
+    np.testing.assert_array_equal(mask, found.masks[0])
+    return found, [embedding.tiles.zoom(i) for i in embedding._features]
+
+
+@pytest.mark.parametrize("model", [_Threshold, _Reference])
+def test_every_network_sees_large_planes_at_native_resolution(model: type[_Threshold]) -> None:
+    image = _bright((1100, 1500), (300, 700, 380, 785))
+    found, zooms = _seen(Predictor(model()), image, Prompts([(310, 720)]))
+    assert zooms == pytest.approx([512 / 1500, 1])
+    assert found.window[3] - found.window[1] == 512
+    assert _iou(found.masks[0], image) > 0.93
+
+
+@pytest.mark.parametrize(("model", "zoom"), [(_Threshold, 0.5), (_Reference, 1)])
+def test_only_a_network_that_likes_small_objects_sees_large_ones_coarser(
+    model: type[_Threshold], zoom: float
+) -> None:
+    image = _bright((1100, 1500), (300, 600, 480, 790))
+    for prompt in (Prompts([(310, 720)]), Prompts(box_yxyx=(300, 600, 480, 790))):
+        found, zooms = _seen(Predictor(model()), image, prompt)
+        assert zooms[-1] == zoom and found.window[3] - found.window[1] == pytest.approx(512 / zoom)
+
+
+def test_whole_planes_only_where_that_is_asked_for() -> None:
+    image = _bright((1100, 1500), (300, 700, 420, 790))
+    predictor = Predictor(_Reference(), whole=True)
+    found, zooms = _seen(predictor, image, Prompts([(310, 720)]))
+    assert zooms == pytest.approx([512 / 1500])
+    assert len(predictor.tiles((9000, 9000))) == 1
+    assert found.window == pytest.approx((0, 0, 1500, 1500), rel=0.01)
+
+
+@pytest.mark.parametrize("model", [_Threshold, _Reference])
+@pytest.mark.parametrize(
+    ("side", "likes_small", "zoom"), [(10, 2, 4), (90, 1, 1), (150, 0.5, 1), (380, 0.25, 0.5), (900, 0, 0.25)]
+)
+def test_a_box_is_answered_where_it_fits(
+    model: type[_Threshold], side: int, likes_small: float, zoom: float
+) -> None:
+    if model is _Threshold:
+        zoom = likes_small or 512 / 2600
+    image = _bright((2600, 2600), (1000, 1100, 1000 + side, 1100 + side))
+    box = (1000, 1100, 1000 + side, 1100 + side)
+    found, zooms = _seen(Predictor(model()), image, Prompts(box_yxyx=box))
+    assert zooms == [zoom]
+    assert _iou(found.masks[0], image) > 0.8
+    again, zooms = _seen(Predictor(model()), image, Prompts(mask=image > 0))
+    assert zooms == [zoom]
+    assert again.window == found.window
+
+
+def test_a_click_on_something_small_is_asked_again_enlarged() -> None:
+    image = _bright((2000, 2000), (1000, 1100, 1010, 1112))
+    found, zooms = _seen(Predictor(_Reference()), image, Prompts([(1005, 1105)]))
+    assert zooms == [0.256, 1, 4]
+    assert found.window[2] - found.window[0] == 128
+    blunt, zooms = _seen(Predictor(_Reference(), whole=True), image, Prompts([(1005, 1105)]))
+    assert len(zooms) == 1
+    assert _iou(found.masks[0], image) > 0.8 > _iou(blunt.masks[0], image)
+
+
+def test_a_closer_look_that_trusts_itself_less_changes_nothing() -> None:
+    class Unsure(_Reference):
+        def decode(self, *args: Any, **kwargs: Any) -> Decoded:
+            logits, iou, presence = super().decode(*args, **kwargs)
+            return Decoded(logits, iou * (0.5 if len(self.calls) > 2 else 1.0), presence)
+
+    image = _bright((2000, 2000), (1000, 1100, 1010, 1112))
+    found, zooms = _seen(Predictor(Unsure()), image, Prompts([(1005, 1105)]))
+    assert zooms == [0.256, 1, 4]
+    assert found.window[2] - found.window[0] == 512
+    assert found.scores[0] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("model", [_Threshold, _Reference])
+def test_what_a_tile_cuts_is_asked_at_the_next_coarser_level_until_it_is_whole(
+    model: type[_Threshold],
+) -> None:
+    image = _bright((2600, 2600), (850, 850, 1500, 1450))
+    small = Prompts(box_yxyx=(970, 970, 1030, 1030))
+    found, zooms = _seen(Predictor(model()), image, small)
+    assert zooms[0] == 1 and len(zooms) <= 4
+    assert zooms[-1] == pytest.approx(0.5 if model is _Reference else 0.25)
+    assert _iou(found.masks[0], image) > 0.97
+    image = _bright((2600, 2600), (100, 100, 2500, 2400))
+    found, zooms = _seen(Predictor(model()), image, small)
+    assert zooms[0] == 1 and zooms[-1] == pytest.approx(512 / 2600)
+    assert _iou(found.masks[0], image) > 0.97
+
+
+def test_points_outside_the_object_and_the_tile_are_left_out() -> None:
+    model = _Threshold()
+    seen = []
+    decode = model.decode
+
+    def watch(features: Features, points: Any = None, **kwargs: Any) -> Decoded:
+        seen.append(points[1].tolist())
+        return decode(features, points=points, **kwargs)
+
+    model.decode = watch  # type: ignore[method-assign, assignment]
+    predictor = Predictor(model)
+    embedding = predictor.embed(_bright((600, 1000), (300, 700, 340, 760)))
+    predictor.predict(embedding, Prompts([(310, 720), (320, 800), (10, 5)], [1, 0, 0]))
+    predictor.predict(embedding, Prompts([(10, 5), (590, 990)], [0, 0]))
+    assert seen == [[[1, 0, 0]], [[1, 0]], [[0, 0]]], "the overview shows all of them"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20000), (20000, 1), (3, 700), (640, 2), (100, 90)])
+def test_reference_networks_answer_on_planes_of_any_shape(shape: tuple[int, int]) -> None:
+    image = np.full(shape, 10, np.uint8)
+    y, x = (n // 2 if n > 8 else 0 for n in shape)  # the fake network looks at every fourth pixel
+    image[y : y + 60, x : x + 60] = 250
+    predictor = Predictor(_Reference())
+    embedding = predictor.embed(open_volume(image, contrast_limits=(0, 255)).plane())
+    asked = [Prompts([(y, x)]), Prompts(box_yxyx=(y, x, min(y + 60, shape[0]), min(x + 60, shape[1])))]
+    for found in predictor.predict_many(embedding, [*asked, Prompts(mask=image > 200)]):
+        assert found.masks.shape[1:] == shape
+        overlap = np.count_nonzero(found.masks[0] & (image > 200))
+        assert overlap / np.count_nonzero(found.masks[0] | (image > 200)) > 0.85

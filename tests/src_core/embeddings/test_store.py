@@ -22,6 +22,7 @@ from src_core.model.sam import Features
 from src_core.propagation import propagate_to_labels
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
+from src_core.volumes.reading import PlaneReader
 from tests.src_core.drawn_weights import PERMISSIVE, small_stack
 from tests.src_core.image_files import chunk_files, write_ome_zarr
 from tests.src_core.model import golden
@@ -69,7 +70,7 @@ def test_only_what_is_asked_for_is_encoded_and_kept(tmp_path: Path, predictor: P
     store = store_of(write_ome_zarr(tmp_path / "wide.ome.zarr", [pixels]), predictor)
     assert not store.exists()
     embedding = store.get(PlaneRef("z", 1))
-    assert not store.folder.exists() and len(embedding.tiles) == 3
+    assert not store.folder.exists() and embedding.tiles.ahead == 3
     first = embedding.features(2)
     assert len(tiles_of(store)) == 1 and store.exists() and store.stored() == set()
     again = store.get(PlaneRef("z", 1))
@@ -224,8 +225,8 @@ def test_times_of_files_save_reading_the_pixels(
     store = store_of(image, predictor)
     store.key()
     reads: list[object] = []
-    plane = Volume.plane
-    monkeypatch.setattr(Volume, "plane", lambda *a, **k: reads.append(k) or plane(*a, **k))
+    read = PlaneReader.read
+    monkeypatch.setattr(PlaneReader, "read", lambda *a, **k: reads.append(k) or read(*a, **k))
     assert store.fill().found == N_PLANES and not reads
     long_ago(image)  # touched: the pixels have to tell, once
     assert store_of(image, predictor).fill().found == N_PLANES and len(reads) == N_PLANES
@@ -237,8 +238,8 @@ def test_young_files_are_not_trusted(
 ) -> None:
     store_of(image, predictor).fill()
     reads: list[object] = []
-    plane = Volume.plane
-    monkeypatch.setattr(Volume, "plane", lambda *a, **k: reads.append(k) or plane(*a, **k))
+    read = PlaneReader.read
+    monkeypatch.setattr(PlaneReader, "read", lambda *a, **k: reads.append(k) or read(*a, **k))
     assert store_of(image, predictor).fill().found == N_PLANES and len(reads) == N_PLANES
 
 

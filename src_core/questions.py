@@ -1,0 +1,129 @@
+"""Through which tile an object's prompts are asked, and through which again once the answer is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from src_core import frames, tiling
+from src_core.masks import bounds
+from src_core.prompts import Prompts
+from src_core.tiling import Extent, Tiling, View
+from src_core.types import Candidates
+
+
+class Question:
+    """One object's prompts on their way to an answer.
+
+    A box or a mask says how large the object is, and the tile fits it. Clicks do not: they are asked in the
+    overview, and the size of each answer says through which tile to look next, until nothing new comes of it;
+    then the answer counts that the network trusts most. An answer that its tile cuts is asked again through one
+    that shows more.
+
+    Parameters
+    ----------
+    prompt
+        The object's prompts.
+    tiles
+        Of the plane they are on.
+    low_res_px
+        Side of a low-resolution pixel of the network in network pixels.
+    comfort_px
+        How large, in network pixels, an object may be shown.
+
+    Attributes
+    ----------
+    tile
+        Which tile to ask about next, None once there is nothing more to ask.
+    answer
+        The best so far.
+    """
+
+    def __init__(self, prompt: Prompts, tiles: Tiling, low_res_px: int, comfort_px: float) -> None:
+        self.prompt, self._tiles = prompt, tiles
+        self._low_res_px, self._comfort_px = low_res_px, comfort_px
+        self._extent = _extent(prompt, tiles.overview.shape)
+        self._sized = prompt.box_yxyx is not None or prompt.mask is not None
+        self.tile: int | None = self._fitting(self._extent) if self._sized else 0
+        self._tried: set[int] = set()
+        self._zooms: set[float] = set()
+        self.answer: Candidates | None = None
+        self._worth = (False, 0.0, 0.0)
+
+    def prompt_here(self) -> Prompts:
+        """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
+        tile = self._tiles[self.tile or 0]
+        points, labels = self.prompt.points_yx, self.prompt.labels
+        seen = np.all((points >= (tile.y0 - 0.5, tile.x0 - 0.5)) & (points < (tile.y1, tile.x1)), axis=1)
+        kept = seen | (labels == 1)
+        if kept.all() or not (kept.any() or self.prompt.box_yxyx or self.prompt.mask is not None):
+            return self.prompt
+        return dataclasses.replace(self.prompt, points_yx=points[kept], labels=labels[kept])
+
+    def take(self, found: Candidates) -> None:
+        """Consider what the network says about the present tile, and decide whether to ask again."""
+        index, self.tile = self.tile or 0, None
+        zoom = self._tiles.zoom(index)
+        beside = zoom not in self._zooms
+        self._tried.add(index)
+        self._zooms.add(zoom)
+        mask = found.masks[0]
+        extent: Extent | None = bounds(mask) if mask.any() else None
+        cut = (
+            extent is not None and index > 0 and tiling.cuts(self._tiles[index], extent, self._tiles.overview)
+        )
+        # Where the network trusts two answers equally, the finer one is more exact.
+        worth = (extent is not None and not cut, float(found.scores[0]) * found.presence, zoom)
+        if self.answer is None or worth > self._worth:
+            self.answer, self._worth = found, worth
+        if cut or not self._sized:
+            self.tile = self._next(extent, zoom, cut, beside)
+
+    def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
+        """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
+        if extent is None:  # too small to be seen there, or not there at all
+            wanted = self._tiles.fitting(self._extent)
+        else:
+            wanted = self._fitting(_union(extent, self._extent), zoom if cut else float("inf"))
+            if cut and (wanted in self._tried or not beside):
+                wanted = self._fitting(_union(extent, self._extent), zoom / 2)
+        known = wanted in self._tried or (not cut and self._tiles.zoom(wanted) in self._zooms)
+        return None if known else wanted
+
+    def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
+        comfortable = tiling.zoom_for(extent, self._low_res_px, self._comfort_px)
+        return self._tiles.fitting(extent, min(comfortable, finest))
+
+
+def expected(tiles: Tiling, view: View) -> tuple[int, ...]:
+    """Return the tiles that clicks within `view` may need, the most likely first.
+
+    All clicks begin with the overview; the others are taken in turns from the grids, from the focus outwards.
+    """
+    grids = [grid.showing(view) for grid in reversed(tiles.grids) if grid.zoom <= 1]
+    turns = itertools.zip_longest(*grids)
+    return (0, *(tile for turn in turns for tile in turn if tile is not None))
+
+
+def _union(*extents: Extent) -> Extent:
+    low, high = np.array(extents)[:, :2].min(0), np.array(extents)[:, 2:].max(0)
+    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _extent(prompt: Prompts, shape: tuple[int, int]) -> Extent:
+    """Return the rectangle of the plane that a prompt speaks about."""
+    boxes: list[Extent] = []
+    if prompt.box_yxyx is not None:
+        boxes.append(prompt.box_yxyx)
+    inside = prompt.points_yx[prompt.labels == 1] if (prompt.labels == 1).any() else prompt.points_yx
+    if len(inside):
+        (y0, x0), (y1, x1) = inside.min(0), inside.max(0)
+        boxes.append((float(y0), float(x0), float(y1) + 1, float(x1) + 1))
+    if prompt.mask is not None and (prompt.mask > 0).any():
+        extent: Extent = bounds(prompt.mask > 0)
+        if prompt.mask.dtype != np.bool_:
+            extent = frames.to_plane(extent, prompt.mask.shape, prompt.mask_window or (0, 0, *shape))
+        boxes.append(extent)
+    return _union(*boxes) if boxes else (0, 0, *shape)
