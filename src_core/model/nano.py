@@ -51,6 +51,8 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels, act=False))
+        # It begins as the identity: trained weights can be given more blocks and lose nothing.
+        nn.init.zeros_(self.branch[1][1].weight)  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
@@ -72,9 +74,9 @@ class NanoEncoder(nn.Module):
         super().__init__()
         self.stem = ConvNorm(3, 16, stride=2)
         self.stage4 = _stage(16, 48, 1)
-        self.stage8 = _stage(48, 96, 1)
-        self.stage16 = _stage(96, 160, 2)
-        self.stage32 = _stage(160, 224, 2)
+        self.stage8 = _stage(48, 96, 2)
+        self.stage16 = _stage(96, 160, 4)
+        self.stage32 = _stage(160, 224, 4)
         self.top = ConvNorm(224, 128, kernel=1)
         self.lateral16 = ConvNorm(160, 128, kernel=1)
         self.smooth16 = ConvNorm(128, 128)
