@@ -63,7 +63,7 @@ class TrainConfig:
     images: Path | None = None
     excluded: tuple[str, ...] = ()
     start: Path | None = None
-    steps: int = 4500
+    steps: int = 3600
     learning_rate: float = 8e-4
     weight_decay: float = 0.02
     warmup: int = 100
