@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src_core import frames
+from src_core.continuity import Memory, Picture
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import Mask
@@ -124,6 +126,7 @@ class _Run:
         self.t, self.c, self.settings = t, c, settings
         self.embed: Callable[[int], Embedding] = self._embed
         self.checkpoint: Callable[[PropagationState], None] | None = None
+        self._seen: dict[int, NDArray[np.uint8]] = {}
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.planes: dict[int, list[int]] = {}
@@ -163,13 +166,15 @@ class _Run:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
         for index in order:
             for identity, mask in self.anchors.get(index, {}).items():
-                tracks[identity] = Track.of(mask)
+                tracks[identity] = Track.start(mask, self._memory(index, mask))
             here = [k for k in tracks if index not in self.planes[k]]
             found = self._ask(index, {k: tracks[k] for k in here})
             masks, scores, stopped = {}, {}, {}
             for k, candidates in found.items():
                 between = self._between(k, index)
-                reason = verdict(tracks[k].packed.unpack(), candidates, self.settings)
+                previous = tracks[k].packed.unpack()
+                candidates, memory = self._judged(tracks[k], previous, candidates, index, index - direction)
+                reason = verdict(previous, candidates, self.settings)
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
@@ -177,7 +182,7 @@ class _Run:
                     if not between or (direction < 0 and other is None):
                         stopped[k] = reason
                 else:
-                    tracks[k] = Track.of(candidates.masks[0], candidates.logits[0], candidates.window)
+                    tracks[k] = Track.after(candidates, memory)
                     if between and direction > 0:
                         waiting[k, index] = Crop.of(candidates)
                         continue
@@ -213,6 +218,27 @@ class _Run:
         return dict(
             zip(tracks, self.predictor.predict_many(self.embed(index), prompts, multimask=False), strict=True)
         )
+
+    def _memory(self, index: int, mask: Mask) -> Memory | None:
+        judge = self.predictor.continuity
+        return None if judge is None else Memory.of(self._picture(index), mask)
+
+    def _judged(
+        self, track: Track, previous: Mask, found: Candidates, index: int, before: int
+    ) -> tuple[Candidates, Memory | None]:
+        """Let `Continuity`, where there is one, say whether the object is still there and how good its mask is."""
+        judge = self.predictor.continuity
+        if judge is None or track.memory is None:
+            return found, None
+        return judge.revise(track.memory, previous, found, self._picture(index), self._picture(before))
+
+    def _picture(self, index: int) -> Picture:
+        if index not in self._seen:
+            plane = self.volume.plane(**{self.axis: index}, t=self.t, c=self.c)
+            kept = [i for i in self._seen if abs(i - index) <= 1]
+            self._seen = {i: self._seen[i] for i in kept} | {index: plane.rgb8()}
+        seen = self._seen[index]
+        return lambda box: seen[box[0] : box[2], box[1] : box[3]]
 
     def _blend(self, identity: int, index: int, forward: Crop, backward: Candidates) -> Candidates:
         """Weigh the two directions by the distance to the anchor each came from."""
