@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import frames, tiling
+from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
+from src_core.model.nano import Nano
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
 from src_core.questions import Question
@@ -41,6 +44,11 @@ class Predictor:
     def __init__(self, model: Sam, name: str = "", *, whole: bool = False) -> None:
         self.model = model.eval()
         self.name, self.whole = name, whole
+
+    @cached_property
+    def continuity(self) -> Continuity | None:
+        """Judges whether objects go on from slice to slice; None for networks it was not trained beside."""
+        return Continuity.load() if isinstance(self.model, Nano) else None
 
     @classmethod
     def load(

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src_core.model import focus
 from src_core.model.common import LayerNorm2d
 from src_core.model.evidence import MaskEvidence
 from src_core.model.mask_decoder import MLP, MaskDecoder
+from src_core.model.nano_encoder import WIDTH, NanoEncoder
 from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
 from src_core.model.transformer import TwoWayTransformer
@@ -27,80 +29,10 @@ TILE_PX = 512
 STRIDE_PX = 8
 LOW_RES_PX = 2
 """Side of a low-resolution mask pixel in network pixels."""
-WIDTH = 96
 CLICK_SIGMA_PX = 5.0
 """Size of the spot that a click becomes in the dense prompt."""
 SIZE_MULTIPLE_PX = 32
 """Tile sides must be multiples of it: the encoder halves the resolution five times."""
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and, unless it ends a residual branch, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: bool = True) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, momentum=0.03),
-        ]
-        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions around an identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels, act=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        return F.relu(x + self.branch(x))
-
-
-def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(ConvNorm(inputs, outputs, stride=2), *(Residual(outputs) for _ in range(blocks)))
-
-
-def _up(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-class NanoEncoder(nn.Module):
-    """A residual pyramid down to 32 px and back up to 8, 4 and 2 px."""
-
-    def __init__(self, width: int = WIDTH) -> None:
-        super().__init__()
-        self.stem = ConvNorm(3, 16, stride=2)
-        self.stage4 = _stage(16, 48, 1)
-        self.stage8 = _stage(48, 96, 1)
-        self.stage16 = _stage(96, 160, 2)
-        self.stage32 = _stage(160, 224, 2)
-        self.top = ConvNorm(224, 128, kernel=1)
-        self.lateral16 = ConvNorm(160, 128, kernel=1)
-        self.smooth16 = ConvNorm(128, 128)
-        self.lateral8 = ConvNorm(96, 128, kernel=1)
-        self.smooth8 = ConvNorm(128, 128)
-        self.neck = nn.Conv2d(128, width, kernel_size=1)
-        self.lateral4 = ConvNorm(48, 32, kernel=1)
-        self.down4 = ConvNorm(128, 32, kernel=1)
-        self.smooth4 = ConvNorm(32, 32)
-        self.high4 = nn.Conv2d(32, 32, kernel_size=1)
-        self.down2 = ConvNorm(32, 16, kernel=1)
-        self.smooth2 = ConvNorm(16, 16)
-        self.high2 = nn.Conv2d(16, 16, kernel_size=1)
-
-    def forward(self, image: Tensor) -> Features:
-        """Encode (B, 3, H, W), sides multiples of 32, to maps at 8, 4 and 2 px: (B, 96 | 32 | 16, ...)."""
-        x2 = self.stem(image.contiguous(memory_format=torch.channels_last))
-        x4 = self.stage4(x2)
-        x8 = self.stage8(x4)
-        x16 = self.stage16(x8)
-        top = self.top(self.stage32(x16))
-        p16 = self.smooth16(_up(top) + self.lateral16(x16))
-        p8 = self.smooth8(_up(p16) + self.lateral8(x8))
-        p4 = self.smooth4(_up(self.down4(p8)) + self.lateral4(x4))
-        p2 = self.smooth2(_up(self.down2(p4)) + x2)
-        return self.neck(p8), self.high4(p4), self.high2(p2)
 
 
 class NanoPromptEncoder(PromptEncoder):
@@ -125,15 +57,15 @@ class NanoPromptEncoder(PromptEncoder):
         boxes: Tensor | None,
         masks: Tensor | None,
         shape: tuple[int, int],
-        origin_xy: tuple[int, int],
+        corners: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a batch of prompts about tiles of `shape` (h, w) at low resolution.
 
-        `origin_xy` is the tiles' position in the frame, in pixels. Returns tokens (B, N, C), the dense
+        `corners` (1 or B, 2) is the tiles' position (y, x) on the frame's grid. Returns tokens (B, N, C), the dense
         embedding (B, C, h / 4, w / 4), and what it is made of half-way, (B, 8, h / 2, w / 2).
         """
         tokens = self.tokens(points, boxes, masks)
-        fine = self.mask_downscaling[:3](self._drawn(len(tokens), points, boxes, masks, shape, origin_xy))
+        fine = self.mask_downscaling[:3](self._drawn(len(tokens), points, boxes, masks, shape, corners))
         dense = self.mask_downscaling[3:](fine)
         if masks is None:
             dense = dense + self.no_mask_embed.weight.reshape(1, -1, 1, 1)
@@ -146,20 +78,22 @@ class NanoPromptEncoder(PromptEncoder):
         boxes: Tensor | None,
         masks: Tensor | None,
         shape: tuple[int, int],
-        origin_xy: tuple[int, int],
+        corners: Tensor,
     ) -> Tensor:
         height, width = shape
         step = STRIDE_PX / 4
         device = self.no_mask_embed.weight.device
         canvas = torch.zeros(batch, 4, height, width, device=device)
-        x = (torch.arange(width, device=device) + 0.5) * step - 0.5 + origin_xy[0]
-        y = (torch.arange(height, device=device) + 0.5) * step - 0.5 + origin_xy[1]
+        y, x = (
+            (torch.arange(n, device=device) + 0.5) * step - 0.5 + STRIDE_PX * corners[:, i : i + 1].to(device)
+            for i, n in enumerate(shape)
+        )
         if masks is not None:
             canvas[:, 0] = masks[:, 0].clamp(-10, 10) / 5
         if points is not None:
             coords, labels = points
-            near_x = (-((x - coords[..., :1]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
-            near_y = (-((y - coords[..., 1:]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
+            near_x = (-((x.unsqueeze(1) - coords[..., :1]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
+            near_y = (-((y.unsqueeze(1) - coords[..., 1:]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
             for channel, sign in ((1, 1), (2, 0)):
                 spots = (near_y * (labels == sign).unsqueeze(-1)).unsqueeze(-1) * near_x.unsqueeze(-2)
                 canvas[:, channel] = spots.amax(1)
@@ -265,9 +199,8 @@ class Nano(Sam):
         multimask_output: bool = True,
     ) -> Decoded:
         """Answer B prompts about one tile; `masks` covers the tile only, (B, 1, H / 2, W / 2)."""
-        logits, iou, presence = self.decode_all(features, points, boxes, masks)
         wanted = slice(1, None) if multimask_output else slice(0, 1)
-        return Decoded(logits[:, wanted], iou[:, wanted], presence)
+        return Decoded(*focus.answer(self._answer, features, points, boxes, masks, STRIDE_PX, wanted))
 
     def decode_all(
         self,
@@ -282,12 +215,22 @@ class Nano(Sam):
         `grid_offset` (rows, columns) says where the tiles lie on the 64 x 64 grid of the frame; points and
         boxes are in pixels of the frame. Returns logits (B, 4, h, w), IoU (B, 4) and presence logit (B,).
         """
+        return self._answer(features, points, boxes, masks, torch.tensor([grid_offset]))
+
+    def _answer(
+        self,
+        features: Features,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        masks: Tensor | None,
+        corners: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         height, width = features[0].shape[-2:]
-        top, left = grid_offset
         sparse, dense, fine = self.prompt_encoder.encode(
-            points, boxes, masks, (4 * height, 4 * width), (left * STRIDE_PX, top * STRIDE_PX)
+            points, boxes, masks, (4 * height, 4 * width), corners
         )
-        image_pe = self.prompt_encoder.get_dense_pe()[..., top : top + height, left : left + width]
+        pe = self.prompt_encoder.get_dense_pe()
+        image_pe = torch.cat([pe[..., y : y + height, x : x + width] for y, x in corners.tolist()])
         logits, iou, token, keys = self.mask_decoder.forward_all(features, image_pe, sparse, dense, fine)
         correction, presence = self.evidence(token, keys, logits, masks)
         return logits, iou + correction, presence

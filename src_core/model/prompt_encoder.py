@@ -67,11 +67,20 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(mask_in_chans, embed_dim, kernel_size=1),
         )
         self.no_mask_embed = nn.Embedding(1, embed_dim)
+        self._dense_pe: tuple[Tensor, Tensor] | None = None
 
     def get_dense_pe(self) -> Tensor:
         """Return the positional encoding of the image embedding's grid, (1, C, H, W)."""
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix
+        kept = self._dense_pe
+        # Kept from prompt to prompt, and made anew when other weights have been loaded.
+        if kept is None or kept[0].device != matrix.device or not torch.equal(kept[0], matrix):
+            with torch.inference_mode(False), torch.no_grad():
+                kept = self._dense_pe = (matrix.clone(), self._grid_pe(matrix.device))
+        return kept[1]
+
+    def _grid_pe(self, device: torch.device) -> Tensor:
         height, width = self.image_embedding_size
-        device = self.no_mask_embed.weight.device
         y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
         x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from src_core import frames
+from src_core.continuity import Memory, Picture
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import Mask
@@ -14,7 +16,10 @@ from src_core.predictor import Predictor
 from src_core.propagation.settings import PropagationSettings, Step, confidence, exclusive, verdict
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 from src_core.types import Candidates, PlaneRef
-from src_core.volumes import Volume
+from src_core.volumes import Plane, Volume
+
+READ_WHOLE_PX = 4096 * 4096
+"""Of larger planes only what lies around the objects is read for judging them."""
 
 Anchors = Mapping[int, Mapping[int, Mask]]
 """Plane index -> object id -> (H, W) bool mask that the user made or confirmed."""
@@ -124,6 +129,7 @@ class _Run:
         self.t, self.c, self.settings = t, c, settings
         self.embed: Callable[[int], Embedding] = self._embed
         self.checkpoint: Callable[[PropagationState], None] | None = None
+        self._seen: dict[int, Plane] = {}
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.planes: dict[int, list[int]] = {}
@@ -164,13 +170,15 @@ class _Run:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
         for index in order:
             for identity, mask in self.anchors.get(index, {}).items():
-                tracks[identity] = Track.of(mask)
+                tracks[identity] = Track.start(mask, self._memory(index, mask))
             here = [k for k in tracks if index not in self.planes[k]]
             found = self._ask(index, {k: tracks[k] for k in here})
             masks, scores, stopped = {}, {}, {}
             for k, candidates in found.items():
                 between = self._between(k, index)
-                reason = verdict(tracks[k].packed.unpack(), candidates, self.settings)
+                previous = tracks[k].packed.unpack()
+                candidates, memory = self._judged(tracks[k], previous, candidates, index, index - direction)
+                reason = verdict(previous, candidates, self.settings)
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
@@ -178,7 +186,7 @@ class _Run:
                     if not between or (direction < 0 and other is None):
                         stopped[k] = reason
                 else:
-                    tracks[k] = Track.of(candidates.masks[0], candidates.logits[0], candidates.window)
+                    tracks[k] = Track.after(candidates, memory)
                     if between and direction > 0:
                         waiting[k, index] = Crop.of(candidates)
                         continue
@@ -214,6 +222,29 @@ class _Run:
         return dict(
             zip(tracks, self.predictor.predict_many(self.embed(index), prompts, multimask=False), strict=True)
         )
+
+    def _memory(self, index: int, mask: Mask) -> Memory | None:
+        judge = self.predictor.continuity
+        return None if judge is None else Memory.of(self._picture(index), mask)
+
+    def _judged(
+        self, track: Track, previous: Mask, found: Candidates, index: int, before: int
+    ) -> tuple[Candidates, Memory | None]:
+        """Let `Continuity`, where there is one, say whether the object is still there and how good its mask is."""
+        judge = self.predictor.continuity
+        if judge is None or track.memory is None:
+            return found, None
+        return judge.revise(track.memory, previous, found, self._picture(index), self._picture(before))
+
+    def _picture(self, index: int) -> Picture:
+        if index not in self._seen:
+            kept = {i: plane for i, plane in self._seen.items() if abs(i - index) <= 1}
+            plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
+            if math.prod(plane.shape) <= READ_WHOLE_PX:
+                _ = plane.pixels  # many objects look at it: decode its chunks once
+            self._seen = kept | {index: plane}
+        plane = self._seen[index]
+        return lambda box: plane.rgb8_part(box, (box[2] - box[0], box[3] - box[1]))[0]
 
     def _blend(self, identity: int, index: int, forward: Crop, backward: Candidates) -> Candidates:
         """Weigh the two directions by the distance to the anchor each came from."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src_core.continuity import Memory
 from src_core.errors import SessionError
 from src_core.labels.files import disk_errors
 from src_core.masks import Mask
@@ -78,6 +79,8 @@ class RunStore:
             arrays |= _mask_arrays(str(k), track.packed)
             if track.dense is not None and track.window is not None:
                 arrays |= {f"{k}.dense": track.dense, f"{k}.window": np.array(track.window)}
+            if track.memory is not None:
+                arrays[f"{k}.memory"] = track.memory.numbers()
         arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
         with disk_errors(f"store the run's state in {self.folder}"):
             if new and state.direction > 0:
@@ -96,9 +99,12 @@ class RunStore:
         notes = json.loads(arrays.pop("notes").tobytes())
         tracks = {}
         for key in _keys(arrays):
-            dense, window = arrays.get(f"{key}.dense"), arrays.get(f"{key}.window")
+            dense, window, memory = (arrays.get(f"{key}.{part}") for part in ("dense", "window", "memory"))
             tracks[int(key)] = Track(
-                _mask_from(arrays, key), dense, None if window is None else _extent(window)
+                _mask_from(arrays, key),
+                dense,
+                None if window is None else _extent(window),
+                None if memory is None else Memory.from_numbers(memory),
             )
         waiting: Waiting = {}
         for path in sorted(self.folder.glob("waiting-*.npz"), key=lambda p: int(p.stem.split("-")[1])):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core import frames
+from src_core.continuity import Memory
 from src_core.masks import Mask, bounds, innermost
 from src_core.prompts import Prompts
 from src_core.propagation.settings import confidence
@@ -51,16 +52,24 @@ class Track:
         The mask, not empty, kept small: there may be hundreds of objects on planes of many megapixels.
     dense, window
         The low-resolution logits and the window they cover; None at an anchor.
+    memory
+        What `Continuity` compares the next plane with; None for networks without it.
     """
 
     packed: PackedMask
     dense: NDArray[np.float32] | None = None
     window: Extent | None = None
+    memory: Memory | None = None
 
     @classmethod
-    def of(cls, mask: Mask, dense: NDArray[np.float32] | None = None, window: Extent | None = None) -> Track:
-        """Start or continue with a (H, W) bool mask."""
-        return cls(PackedMask.of(mask), dense, window)
+    def start(cls, mask: Mask, memory: Memory | None = None) -> Track:
+        """Begin with the (H, W) bool mask of an anchor."""
+        return cls(PackedMask.of(mask), memory=memory)
+
+    @classmethod
+    def after(cls, found: Candidates, memory: Memory | None = None) -> Track:
+        """Go on with the first candidate of an answer, not empty."""
+        return cls(PackedMask.of(found.masks[0]), found.logits[0], found.window, memory)
 
     def prompts(self, cues: tuple[str, ...]) -> Prompts:
         """Return what to ask on the next plane."""

@@ -63,12 +63,12 @@ class TrainConfig:
     images: Path | None = None
     excluded: tuple[str, ...] = ()
     start: Path | None = None
-    steps: int = 2500
+    steps: int = 3600
     learning_rate: float = 8e-4
     weight_decay: float = 0.02
     warmup: int = 100
     ema: float = 0.998
-    n_stacks: int = 800
+    n_stacks: int = 1200
     seed: int = 0
     checkpoint_every: int = 100
     samples: dict[str, int] = field(default_factory=dict)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from src_core.continuity import Memory, Picture
 from src_core.embeddings import EmbeddingCache
 from src_core.evaluation import markdown_table
 from src_core.predictor import Predictor
@@ -54,18 +55,24 @@ def walks(predictor: Predictor, count: int) -> Iterator[tuple[Walk, Walk]]:
 
 
 def _walk(cache: EmbeddingCache, truth: NDArray[np.bool_], middle: int, direction: int) -> Walk:
-    prompt = Prompts(mask=truth[middle])
+    prompt, previous = Prompts(mask=truth[middle]), truth[middle]
+    judge, memory = cache.predictor.continuity, None
+    if judge is not None:
+        memory = Memory.of(_picture(cache, middle), previous)
     visits: list[Visit] = []
     z, past = middle + direction, 0
     while 0 <= z < len(truth) and past < BEYOND:
         found = cache.predictor.predict(cache.get(PlaneRef("z", z)), prompt, multimask=False)
+        if judge is not None and memory is not None:
+            now, before = _picture(cache, z), _picture(cache, z - direction)
+            found, memory = judge.revise(memory, previous, found, now, before)
         mask, area = found.masks[0], int(truth[z].sum())
         shared = int((mask & truth[z]).sum())
         visits.append(Visit(found.presence, float(found.scores[0]), int(mask.sum()), shared, area))
         z += direction
         if not mask.any():
             break
-        prompt = Prompts(mask=found.logits[0], mask_window=found.window)
+        prompt, previous = Prompts(mask=found.logits[0], mask_window=found.window), mask
         past += not area
     # What the walk never reached still counts as missed.
     while 0 <= z < len(truth) and truth[z].any():
@@ -74,7 +81,12 @@ def _walk(cache: EmbeddingCache, truth: NDArray[np.bool_], middle: int, directio
     return tuple(visits)
 
 
-def judge(pairs: list[tuple[Walk, Walk]], stops: Rule) -> dict[str, float]:
+def _picture(cache: EmbeddingCache, z: int) -> Picture:
+    seen = cache.get(PlaneRef("z", z)).picture
+    return lambda box: seen[box[0] : box[2], box[1] : box[3]]
+
+
+def scores(pairs: list[tuple[Walk, Walk]], stops: Rule) -> dict[str, float]:
     """Return the scores of `bench_propagation` under a rule."""
     objects = []
     for pair in pairs:
@@ -111,8 +123,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     pairs = list(walks(Predictor.load(options.model), options.stacks))
-    rows = {name: judge(pairs, rule) for name, rule in rules()}
-    rows["the true ends"] = judge(pairs, lambda v: v.true_area == 0)
+    rows = {name: scores(pairs, rule) for name, rule in rules()}
+    rows["the true ends"] = scores(pairs, lambda v: v.true_area == 0)
     print(markdown_table(dict(sorted(rows.items(), key=lambda row: -row[1]["3D IoU"])), "rule"))
 
 

@@ -47,6 +47,8 @@ class RulePredictor:
         (plane, prompts) of every batch.
     """
 
+    continuity = None
+
     def __init__(self, rule: Callable[[int, Mask], Candidates] | None = None, native: bool = True) -> None:
         self.rule = rule or (lambda index, previous: answer(previous))
         self.model = SimpleNamespace(native_tiles=native)
