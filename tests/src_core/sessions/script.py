@@ -1,12 +1,11 @@
-"""A long session of small steps, each of which depends on nothing but its number; run as a program to be killed."""
+"""A long session of small steps, each of which depends on nothing but its number; run in a process to be killed."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -178,17 +177,12 @@ def state(session: Session) -> dict[str, Any]:
     }
 
 
-def main(folder: Path, first: int, last: int) -> None:
+def main(folder: Path, first: int, last: int, there: Connection) -> None:
     """Do steps and say so after each, once it is out of this process's hands."""
     session = open_session(volume(), folder)
-    print("ready", flush=True)
-    sys.stdin.readline()
+    there.send_bytes(b"ready")
     for number in range(first, last):
         step(session, number)
         session.flush()
-        print(json.dumps(number), flush=True)
+        there.send_bytes(b"%d" % number)
     time.sleep(60)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
