@@ -15,7 +15,16 @@ from src_core.errors import SessionError
 from src_core.history import Edit, History, Patch
 from src_core.session.entries import CLOSE, edit_entry, end_entry, failed_entry, open_entry, set_entry
 from src_core.session.journal import Journal
-from src_core.session.state import DrawnPrompts, Key, ObjectState, StateChange, Table, prompts_json, to_json
+from src_core.session.state import (
+    WAITING,
+    DrawnPrompts,
+    Key,
+    ObjectState,
+    StateChange,
+    Table,
+    prompts_json,
+    to_json,
+)
 
 Settings = Sequence[tuple[Key, Any]]
 """Keys and their new values as JSON."""
@@ -162,6 +171,18 @@ class Book:
         """Take note of what is drawn for objects, outside of the history."""
         if prompts and not self.read_only:
             self._set("prompts", [(("prompts", k), prompts_json(p)) for k, p in prompts.items()])
+
+    @property
+    def waiting(self) -> dict[str, Any] | None:
+        """The candidates that wait to be accepted, from `waiting.pack`; None without any."""
+        return self._table.waiting
+
+    def wait_with(self, candidates: dict[str, Any] | None) -> None:
+        """Take note of candidates that wait to be accepted, outside of the history; None when they have gone."""
+        with self._book:
+            if candidates != self.waiting and not self.read_only:
+                self._table.put(WAITING, candidates)
+                self._log(set_entry("candidates", [StateChange(WAITING, None, candidates)]))
 
     @property
     def undo_name(self) -> str | None:

@@ -63,6 +63,7 @@ def relabel(session: Session, identity: int, number: int) -> None:
     if taken is not None and not taken.bare:
         raise SessionError(f"there is an object {number} already; merge object {identity} with it instead")
     with session.edit(f"relabel object {identity} to {number}") as edit:
+        _begin(session, edit, number)
         _renumber(session, edit, [identity], number)
         _replace(session, edit, {identity}, number, replace(state, id=number))
 
@@ -96,6 +97,7 @@ def cut(session: Session, identity: int, knife: Cut, t: int = 0) -> int:
     if not all(sum(n) for n in zip(*parts.values(), strict=True)):
         raise SessionError(f"the cut leaves all of object {identity} on one side: cut through it")
     with session.edit(f"cut object {identity}", {"cut": knife.about(), "object": identity}) as edit:
+        _begin(session, edit, number)
         for plane in parts:
             session.change_plane(edit, plane, partial(_cut_ids, knife, plane.index, identity, number))
         old, new = _split(session, state, number, knife)
@@ -106,6 +108,11 @@ def cut(session: Session, identity: int, knife: Cut, t: int = 0) -> int:
         session.enter(edit, [], changes)
     session.objects_changed.emit()
     return number
+
+
+def _begin(session: Session, edit: Edit, number: int) -> None:
+    """Start an object as part of an edit: its pixels must not be unknown if the process is killed half-way."""
+    session.enter(edit, [], [(("object", number), to_json(ObjectState(number)))])
 
 
 def _cut_ids(knife: Cut, index: int, identity: int, number: int, ids: Ids) -> Ids:

@@ -22,7 +22,14 @@ KILLS = int(os.environ.get("NAPARI_SAM_KILLS", "30"))
 """How many processes the slow test kills."""
 PROCESSES = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
 PROCESSES.set_forkserver_preload([script.__name__])  # a new interpreter takes longer than all it does here
-HALVES = {"propagate": "propagate", "delete": "delete", "seeds": "objects from"}
+HALVES = {
+    "propagate": "propagate",
+    "delete": "delete",
+    "seeds": "objects from",
+    "join": "merge",
+    "divide": "cut",
+    "renumber": "relabel",
+}
 """Steps that can be half done, and what the history calls them."""
 
 

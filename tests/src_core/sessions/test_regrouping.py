@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,32 @@ def test_a_line_cuts_through_all_slices_and_prompts_go_with_their_side(
     session.redo()
     session.close()
     assert script.state(open_session(session.volume, tmp_path / "cells.sam.zarr")) == after
+
+
+def test_a_cut_whose_process_was_killed_anywhere_can_be_undone(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two(session)
+    before, flush, copies = script.state(session), session.flush, []
+
+    def copied() -> None:
+        flush()
+        copies.append(shutil.copytree(tmp_path / "cells.sam.zarr", tmp_path / f"{len(copies)}.sam.zarr"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "flush", copied)  # called when the journal is ahead of the labels
+        cut(session, 1, LineCut("z", [(0, 7), (20, 7)]))
+        copied()
+    names = []
+    for folder in copies:
+        again = open_session(session.volume, folder)
+        names.append(again.undo_name)
+        if again.undo_name == "cut object 1":
+            again.undo()
+        assert script.state(again)["objects"] == before["objects"] and again.current == before["current"]
+        assert not (pixels(again) == 3).any()
+        again.close()
+    assert len(names) > 2 and names[-1] == "cut object 1"
 
 
 def test_a_line_on_a_plane_along_another_axis(session: Session) -> None:
