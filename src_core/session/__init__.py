@@ -1,18 +1,26 @@
 """What the user is doing, written down as it happens."""
 
+from src_core.session.cutting import ClickCut, Cut, LineCut
 from src_core.session.opening import begin_anew, go_on, open_session
+from src_core.session.regrouping import cut, merge, relabel
 from src_core.session.replaying import Replayed, replay
 from src_core.session.session import Session
 from src_core.session.state import DrawnPrompts, ObjectState, Settled
 
 __all__ = [
+    "ClickCut",
+    "Cut",
     "DrawnPrompts",
+    "LineCut",
     "ObjectState",
     "Replayed",
     "Session",
     "Settled",
     "begin_anew",
+    "cut",
     "go_on",
+    "merge",
     "open_session",
+    "relabel",
     "replay",
 ]

@@ -7,14 +7,14 @@ announced by signals (psygnal) on that thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.masks import Mask
@@ -63,14 +63,13 @@ class Session(Objects):
         SessionError
             The object is finished, or the disk is full.
         """
-        if self._object(identity).done:
-            raise SessionError(f"object {identity} is finished; reopen it to delete it")
+        self.unlocked(identity, "delete it")
         with self.edit(f"delete object {identity}") as edit:
-            for plane in self._planes_with(identity):
+            for plane in self.planes_with(identity):
                 self._clear(edit, plane, identity)
             edit.counts = True
             with self._book:
-                self._enter(edit, [], self._without({identity}))
+                self.enter(edit, [], self.without({identity}))
         self.objects_changed.emit()
 
     def protected(self, writing: set[int]) -> set[int]:
@@ -106,9 +105,7 @@ class Session(Objects):
         VolumeError
             The mask does not fit the plane.
         """
-        state = self._object(identity or self.current)
-        if state.done:
-            raise SessionError(f"object {state.id} is finished; reopen it to change it")
+        state = self.unlocked(identity or self.current, "change it")
         # A propagation must not get in between the mask and its anchor.
         with self.edit(f"accept object {state.id}", about) as edit, self._lock:
             edit.counts = plane not in state.anchors  # confirming what propagation found changes no label
@@ -127,7 +124,7 @@ class Session(Objects):
         with self.edit("paint") as edit, self._book:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
-            self._enter(edit, packed, [change for i, p in fresh for change in _anchored(i, p)])
+            self.enter(edit, packed, [change for i, p in fresh for change in _anchored(i, p)])
         self.objects_changed.emit()
 
     def write_step(
@@ -148,6 +145,12 @@ class Session(Objects):
             self._write(edit, plane, masks, anchored, started)
         self.objects_changed.emit()
 
+    def change_plane(
+        self, edit: Edit, plane: PlaneRef, make: Callable[[NDArray[np.uint32]], NDArray[np.uint32]]
+    ) -> None:
+        """Replace the (H, W) ids of a plane by `make(ids)`, as part of `edit`; nothing is protected."""
+        self._commit(edit, plane, partial(self.labels.change_plane, plane.axis, plane.index, make, t=plane.t))
+
     def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
         with self._lock:
@@ -156,7 +159,7 @@ class Session(Objects):
 
     def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
         """Note what a complete propagation of an object started from, as part of `edit`."""
-        self._enter(edit, [], [(("settled", identity, axis, t), settled_json(settled))])
+        self.enter(edit, [], [(("settled", identity, axis, t), settled_json(settled))])
 
     def mask(self, plane: PlaneRef, identity: int) -> Mask:
         """Return the (H, W) bool mask of an object on a plane."""
@@ -217,7 +220,27 @@ class Session(Objects):
         settings: Settings = (),
         started: Iterable[int] = (),
     ) -> None:
-        """Write masks and make the changes that go with them; the journal has both before the labels."""
+        """Write masks and make the changes that go with them."""
+        with self._lock:
+            write = partial(
+                self.labels.write_plane,
+                plane.axis,
+                plane.index,
+                masks,
+                t=plane.t,
+                protect=self.protected(set(masks)),
+            )
+            self._commit(edit, plane, write, settings, started)
+
+    def _commit(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        write: Callable[..., Change],
+        settings: Settings = (),
+        started: Iterable[int] = (),
+    ) -> None:
+        """Call `write(announce=...)`, which changes a plane: the journal has it before the labels."""
         entered = False
 
         def first(change: Change) -> None:
@@ -225,16 +248,13 @@ class Session(Objects):
             if change.box_yxyx is not None and change.before is not None and change.after is not None:
                 entered = True
                 patch = Patch.of(plane, change.box_yxyx, change.before, change.after)
-                self._enter(edit, [patch], settings, started)
+                self.enter(edit, [patch], settings, started)
                 self.flush()
 
         self.check_writable()  # a propagation may still run while the session is closed
         with self._lock:
-            protect = self.protected(set(masks))
             try:
-                change = self.labels.write_plane(
-                    plane.axis, plane.index, masks, t=plane.t, protect=protect, announce=first
-                )
+                change = write(announce=first)
             except BaseException:
                 edit.counts = False
                 if entered:
@@ -242,7 +262,7 @@ class Session(Objects):
                 raise
             if change.box_yxyx is None:
                 if settings:
-                    self._enter(edit, [], settings, started)
+                    self.enter(edit, [], settings, started)
                 return
         self.labels_changed.emit(plane, change.box_yxyx)
 
@@ -250,7 +270,7 @@ class Session(Objects):
         shape = self.volume.plane_shape(plane.axis)
         self._write(edit, plane, {identity: np.zeros(shape, np.bool_)}, settings)
 
-    def _planes_with(self, identity: int) -> list[PlaneRef]:
+    def planes_with(self, identity: int) -> list[PlaneRef]:
         """Return the planes along the first spatial axis that hold an object, reading chunk by chunk."""
         box = self.labels.bounding_box(identity)
         if box is None:

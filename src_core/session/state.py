@@ -8,9 +8,11 @@ from typing import Any
 from src_core.types import PlaneRef
 
 Key = tuple[Any, ...]
-"""What changes: ("current",), ("object", id), ("name", id), ("done", id), ("found", id), ("prompts", id),
+"""What changes: ("current",), ("waiting",), ("object", id), ("name", id), ("done", id), ("found", id), ("prompts", id),
 ("settled", id, axis, t),
 or ("anchor", id, axis, index, t) and ("score", id, axis, index, t)."""
+
+WAITING: Key = ("waiting",)
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,12 @@ def plane_key(kind: str, identity: int, plane: PlaneRef) -> Key:
 
 
 class Table:
-    """All objects and which one is the current one."""
+    """All objects, which one is the current one, and the candidates that wait to be accepted, as JSON."""
 
     def __init__(self) -> None:
         self.objects: dict[int, ObjectState] = {}
         self.current = 0
+        self.waiting: dict[str, Any] | None = None
 
     def change(self, key: Key, value: Any) -> StateChange:
         """Set a value and return what that changed."""
@@ -118,6 +121,8 @@ class Table:
         """Return a value as JSON, None where there is none."""
         if key == ("current",):
             return self.current
+        if key == WAITING:
+            return self.waiting
         kind, identity, *where = key
         state = self.objects.get(identity)
         if state is None:
@@ -141,6 +146,9 @@ class Table:
         """Set a value given as JSON; of an object that has been deleted meanwhile, nothing is kept."""
         if key == ("current",):
             self.current = value
+            return
+        if key == WAITING:
+            self.waiting = value
             return
         kind, identity, *where = key
         if kind == "object":
