@@ -42,11 +42,11 @@ class SegmentWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self.viewer = napari_viewer
         self.interaction = attach(self, napari_viewer, self._end)
+        self.viewer = self.interaction.viewer
         self._build()
         self._connect()
-        shortcuts.bind(napari_viewer, self.interaction)
+        shortcuts.bind(self.viewer, self.interaction)
         self._fill_images()
         self._update()
 
