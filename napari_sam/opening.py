@@ -62,9 +62,8 @@ def adopt(interaction: Interaction, scene: Scene) -> None:
             if ids:
                 scene.session.adopt(ids)
             ready()
-            interaction.said.emit(
-                f"{len(ids)} objects from before. N starts the next; or click to change one."
-            )
+            again = f"{len(ids)} objects from before. N starts the next; or click to change one."
+            interaction.said.emit(again if ids else "Click on an object.")
 
     def failed(error: BaseException) -> None:
         if interaction.scene is scene:

@@ -45,6 +45,7 @@ class ObjectsWidget(QWidget):
         self.table.setToolTip(
             "Click to make an object the current one and go to it; double-click a name to change it"
         )
+        self.table.setMinimumHeight(130)  # a few rows, also where other panels share the column
         self.done = QPushButton("Finish / reopen")
         self.done.setToolTip("A finished object is locked: nothing writes over it")
         self.delete = QPushButton("Delete")
