@@ -6,6 +6,7 @@ run on the inference worker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,7 @@ class Interaction:
         """Keep a waiting candidate and start the next object."""
         if self.scene is None or self.prompting is None or self._busy_loading():
             return
-        if self.prompting.candidates is not None:
+        if self.prompting.to_keep:
             self.accept()
         try:
             state = self.scene.session.new_object()
@@ -230,11 +231,23 @@ class Interaction:
         self, identities: list[int] | None = None, start: int | None = None, stop: int | None = None
     ) -> None:
         """Keep a waiting candidate and carry objects (the current one by default) through the stack."""
+        self._propagate(lambda session: identities or [session.current], start, stop)
+
+    def propagate_all(self, start: int | None = None, stop: int | None = None) -> None:
+        """Keep a waiting candidate and carry every object that is not finished through the stack."""
+        self._propagate(lambda session: session.unfinished(), start, stop)
+
+    def _propagate(self, which: Callable[[Session], list[int]], start: int | None, stop: int | None) -> None:
         if self.scene is None or self.prompting is None or self.running is None or self._busy_loading():
             return
-        if self.prompting.candidates is not None:
-            self.accept()
-        self.running.start(identities or [self.scene.session.current], start, stop)
+        running, session = self.running, self.scene.session
+
+        def begin() -> None:
+            if self.running is running:
+                running.start(which(session), start, stop)
+
+        if not (self.prompting.to_keep and self.prompting.accept(then=begin)):
+            begin()
 
     def use_layer(self, layer: Layer) -> None:
         """Make objects of a points, shapes or labels layer that the user made or loaded."""

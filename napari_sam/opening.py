@@ -83,9 +83,8 @@ def adopt(interaction: Interaction, scene: Scene) -> None:
     def adopted(_: bool) -> None:
         ready()
         if interaction.scene is scene:
-            interaction.said.emit(
-                f"{len(session.objects)} objects from before. N starts the next; or click to change one."
-            )
+            again = f"{len(session.objects)} objects from before. N starts the next; or click to change one."
+            interaction.said.emit(again if session.objects else "Click on an object.")
 
     def failed(error: BaseException) -> None:
         ready()

@@ -24,6 +24,8 @@ GRAIN, STEP = 96, 32
 """Sizes and places of previews are multiples of so many pixels."""
 DELETE_KEYS = ("Delete", "Backspace", "1")
 """napari's own keys that remove the selected points."""
+SIZES_PX = (9, 14)
+"""How large points are on screen at least and at most."""
 SYMBOLS = {"positive": "disc", "negative": "x"}
 
 
@@ -57,7 +59,7 @@ def points_layer(viewer: ViewerModel, image: Image) -> Points:
         face_color_cycle={"positive": GREEN, "negative": RED},
         **placed_like(image),
     )
-    layer.canvas_size_limits = (9, 14)
+    layer.canvas_size_limits = SIZES_PX
     return layer
 
 
@@ -84,7 +86,7 @@ class Preview:
     """
 
     def __init__(self, viewer: ViewerModel, image: Image) -> None:
-        self.image = image
+        self.viewer, self.image = viewer, image
         self.layer: Labels = viewer.add_labels(
             np.zeros((1,) * image.ndim, np.uint8),
             name=PREVIEW,
@@ -93,7 +95,6 @@ class Preview:
             **placed_like(image),
         )
         self.layer.editable = False
-        self.layer.contour = 2
 
     def show(self, on_screen: OnScreen, mask: NDArray[np.bool_]) -> None:
         """Show a (H, W) mask on its plane."""
@@ -110,6 +111,8 @@ class Preview:
         self._fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
         # The outline marks pixels: on a small image two of them would hide what they outline.
         contour = 1 if max(mask.shape) < 400 else 2
+        if self.viewer.dims.ndisplay == 3:
+            contour = 0  # napari has no outlines there, and warns of it
         if self.layer.contour != contour:
             self.layer.contour = contour
         if not self.layer.visible:
@@ -147,6 +150,8 @@ class Preview:
         if self.layer.data.any():
             self.layer.data[...] = 0
             self._redraw()
+        if self.layer.contour:
+            self.layer.contour = 0  # an empty outline would still make napari warn in 3-D display
 
 
 def _around(inside: NDArray[np.intp], size: int) -> slice:
@@ -202,6 +207,27 @@ def style_points(layer: Points, current: int) -> None:
     if not np.array_equal(shown, layer.shown):
         layer.shown = shown
     layer.refresh_colors(update_color_mapping=False)
+
+
+def style_shapes(layer: Shapes, current: int) -> None:
+    """Hide shapes of other objects; a layer of shapes has no other way than to make them transparent."""
+    if not len(layer.data) or "object" not in layer.features:
+        return
+    shown = (layer.features["object"] == current).to_numpy()
+    alpha = np.asarray(layer.edge_color)[:, 3]
+    if not np.array_equal(shown, alpha > 0):
+        layer.edge_color = [CYAN if mine else "transparent" for mine in shown]
+        layer.current_edge_color = CYAN
+
+
+def size_points(layer: Points, in_view: bool) -> None:
+    """Make points large enough to be seen, if there are any in view.
+
+    Where there are none, napari draws one of no size at the first pixel, which a least size would make visible.
+    """
+    wanted = SIZES_PX if in_view else (0, SIZES_PX[1])
+    if tuple(layer.canvas_size_limits) != wanted:
+        layer.canvas_size_limits = wanted
 
 
 def deselect_newest(layer: Points) -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_sam import remembered
 from napari_sam.layer_prompts import prompts_on_plane
 from napari_sam.layers import OnScreen, on_plane
-from napari_sam.prompt_layers import DELETE_KEYS, Drawn, deselect_newest, remove_points, style_points
+from napari_sam.prompt_layers import DELETE_KEYS, Drawn, deselect_newest, remove_points
+from napari_sam.question import Question, Refined, with_mask
 from napari_sam.scene import Scene
 from napari_sam.workers import notify
 from src_core.errors import SamError
 from src_core.prompts import Prompts
 from src_core.session.waiting import Waiting, pack
 from src_core.types import Candidates, PlaneRef
-from src_core.worker import Job, Priority
+from src_core.worker import Priority
 
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
-
-Refined = tuple[NDArray[np.float32], tuple[float, float, float, float]]
-"""Logits of an answer and the window they cover."""
 
 
 class Prompting:
@@ -42,9 +40,8 @@ class Prompting:
         self.candidates: Candidates | None = None
         self.chosen = 0
         self.negative = False
-        self._asked: tuple[PlaneRef, int, Prompts] | None = None
-        self._job: Job | None = None
-        self._questions = 0
+        self._asked: Question | None = None
+        self._waiting: Question | None = None
         self._drawn: Drawn
         self.layers_renewed()
 
@@ -80,42 +77,62 @@ class Prompting:
         if prompts is None:
             self.drop()
             return
-        if self._job is not None:
-            self._job.cancel()
+        self._withdraw()
         feedback = self._feedback(plane, identity, prompts)
-        self._questions += 1
-        question = self._questions
 
         def answer() -> Candidates:
             existing = session.mask(plane, identity) if feedback is None and prompts.mask is None else None
             return cache.predictor.predict(
-                cache.get(plane), _with_mask(prompts, feedback, existing), multimask=True
+                cache.get(plane), with_mask(prompts, feedback, existing), multimask=True
             )
 
+        question = self._waiting = Question(plane, identity, prompts)
+
         def answered(found: Candidates) -> None:
-            if question == self._questions:  # nothing newer is on screen
-                self._answered(plane, identity, prompts, found)
+            self._answered(question, found)
+
+        def failed(error: BaseException) -> None:
+            self._waiting = None if self._waiting is question else self._waiting
+            self.interaction.failed(error)
 
         self.interaction.said.emit("Looking…")
-        self._job = self.interaction.worker.submit(answer, Priority.CLICK, answered, self.interaction.failed)
+        question.job = self.interaction.worker.submit(answer, Priority.CLICK, answered, failed)
+        self.interaction.changed.emit()
+
+    def _withdraw(self) -> None:
+        """Want no answer any more to what has been asked."""
+        if self._waiting is not None and self._waiting.job is not None:
+            self._waiting.job.cancel()
+        self._waiting = None
 
     def _feedback(self, plane: PlaneRef, identity: int, prompts: Prompts) -> Refined | None:
         """Return the answer to refine: the one on screen, if these prompts only add to its."""
         if self._asked is None or self.candidates is None:
             return None
-        last_plane, last_identity, last = self._asked
+        last = self._asked.prompts
         n = len(last.points_yx)
         grows = n < len(prompts.points_yx) and np.array_equal(prompts.points_yx[:n], last.points_yx)
-        same = (last_plane, last_identity) == (plane, identity) and prompts.box_yxyx == last.box_yxyx
+        same = (self._asked.plane, self._asked.identity) == (
+            plane,
+            identity,
+        ) and prompts.box_yxyx == last.box_yxyx
         return (self.candidates.logits[self.chosen], self.candidates.window) if grows and same else None
 
-    def _answered(self, plane: PlaneRef, identity: int, prompts: Prompts, found: Candidates) -> None:
+    def _answered(self, question: Question, found: Candidates) -> None:
+        if question.keep:
+            self._keep(question, found, 0)
+            return
         on_screen = self.interaction.on_screen()
         if self.interaction.prompting is not self:
             return  # the user has gone on to another image
-        if on_screen is None or on_screen.plane != plane or self.scene.session.current != identity:
+        if self._waiting is not question:
+            return  # something newer is on screen
+        self._waiting = None
+        if on_screen is None or on_screen.plane != question.plane:
             return
-        self.candidates, self.chosen, self._asked = found, 0, (plane, identity, prompts)
+        if self.scene.session.current != question.identity:
+            return
+        self.candidates, self.chosen, self._asked = found, 0, question
         self._show(on_screen)
         self.interaction.ready_changed.emit()
 
@@ -134,8 +151,8 @@ class Prompting:
         except SamError:
             return  # told of when it was drawn
         if prompts is not None and waiting.candidates.masks.shape[1:] == shape:
-            self._questions += 1  # what showing the slice has asked comes too late
-            self.candidates, self._asked = waiting.candidates, (plane, waiting.identity, prompts)
+            self._withdraw()  # what showing the slice has asked
+            self.candidates, self._asked = waiting.candidates, Question(plane, waiting.identity, prompts)
             self.choose(waiting.chosen)
 
     # --------------------------------------------------------------- candidates
@@ -145,7 +162,7 @@ class Prompting:
             return
         self.scene.preview.show(on_screen, self.candidates.masks[self.chosen])
         if self._asked is not None:
-            plane, identity, _ = self._asked
+            plane, identity = self._asked.plane, self._asked.identity
             self.scene.session.wait_with(pack(plane, identity, self.candidates, self.chosen))
         score = float(self.candidates.scores[self.chosen])
         self.interaction.said.emit(
@@ -164,18 +181,40 @@ class Prompting:
         """Show no candidate; prompts stay."""
         self.candidates, self._asked, self.chosen = None, None, 0
         self.scene.session.wait_with(None)
-        if self._job is not None:
-            self._job.cancel()
+        self._withdraw()
         self.scene.preview.clear()
         self.interaction.changed.emit()
 
-    def accept(self) -> bool:
-        """Write the candidate to the labels; its slice becomes an anchor."""
+    @property
+    def to_keep(self) -> bool:
+        """Whether there is a candidate, or one is being looked for."""
+        return self.candidates is not None or self._waiting is not None
+
+    def accept(self, then: Callable[[], None] | None = None) -> bool:
+        """Write the candidate to the labels; its slice becomes an anchor.
+
+        One that is still being looked for is written as soon as it has been found. `then` is called afterwards.
+        """
+        if self._waiting is not None:
+            self._waiting.keep, self._waiting.then = True, then
+            self._waiting = None  # what is asked next does not take its place
+            self.drop()
+            self.interaction.said.emit("Looking… the mask will be kept.")
+            return True
         if self._asked is None or self.candidates is None:
             self.interaction.said.emit("Nothing to keep: click on an object first.")
             return False
-        plane, identity, prompts = self._asked
-        session, mask = self.scene.session, self.candidates.masks[self.chosen]
+        question = self._asked
+        question.then = then
+        kept = self._keep(question, self.candidates, self.chosen)
+        if kept:
+            self.drop()
+        return kept
+
+    def _keep(self, question: Question, found: Candidates, chosen: int) -> bool:
+        """Write a mask, unless it is empty where there is nothing to replace."""
+        plane, identity, session = question.plane, question.identity, self.scene.session
+        mask, prompts = found.masks[chosen], question.prompts
         state = session.objects.get(identity)
         here = state is not None and (plane in state.anchors or plane in state.scores)
         if not mask.any() and not here:
@@ -189,14 +228,17 @@ class Prompting:
             "points": prompts.points_yx,
             "labels": prompts.labels,
             "box": prompts.box_yxyx,
-            "candidate": self.chosen,
-            "score": float(self.candidates.scores[self.chosen]),
+            "candidate": chosen,
+            "score": float(found.scores[chosen]),
         }
 
         def kept(_: Any) -> None:
-            self.interaction.said.emit(
-                f"Object {identity} kept on this slice. G propagates, N starts the next."
-            )
+            following = "G propagates, N starts the next."
+            if session.current != identity:
+                following = f"Object {session.current}: click on it."
+            self.interaction.said.emit(f"Object {identity} kept on this slice. {following}")
+            if question.then is not None:
+                question.then()
 
         self.interaction.worker.submit(
             lambda: session.accept(plane, mask, identity, about),
@@ -204,12 +246,12 @@ class Prompting:
             kept,
             self.interaction.failed,
         )
-        self.drop()
         return True
 
     def moved(self, on_screen: OnScreen | None) -> None:
         """Another slice is on screen: drop its predecessor's candidate; ask again what was not accepted here."""
-        if self._asked is not None and (on_screen is None or on_screen.plane != self._asked[0]):
+        self.scene.size_points()
+        if self._asked is not None and (on_screen is None or on_screen.plane != self._asked.plane):
             self.drop()
         session = self.scene.session
         state = session.objects.get(session.current)
@@ -238,7 +280,7 @@ class Prompting:
         ):
             return
         scene, main = self.scene, self.interaction.main
-        style_points(scene.points, scene.session.current)
+        scene.show_drawn()
         before, now = self._drawn, Drawn.of(scene.points, scene.boxes)
         self._drawn = now
         scene.session.note(
@@ -282,15 +324,6 @@ class Prompting:
         # New features bring defaults of napari's own: the next shape would belong to no object.
         scene.set_defaults(self.negative)
         self._drawn = drawn
-        style_points(scene.points, scene.session.current)
+        scene.show_drawn()
         self.drop()
         self.ask()
-
-
-def _with_mask(prompts: Prompts, feedback: Refined | None, existing: NDArray[np.bool_] | None) -> Prompts:
-    """Add the mask to refine: the logits of the last answer, or what the slice holds of the object."""
-    if feedback is not None:
-        return Prompts(prompts.points_yx, prompts.labels, prompts.box_yxyx, *feedback)
-    if existing is not None and existing.any():
-        return Prompts(prompts.points_yx, prompts.labels, prompts.box_yxyx, existing)
-    return prompts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import weakref
 from collections.abc import Callable
@@ -24,6 +25,7 @@ _listening: list[QApplication] = []
 
 def interaction_of(viewer: napari.Viewer) -> Interaction:
     """Return the interaction of a viewer."""
+    viewer = unwrapped(viewer)
     found = _interactions.get(id(viewer))
     if found is None or found.viewer is not viewer:
         found = _interactions[id(viewer)] = Interaction(viewer)
@@ -36,7 +38,16 @@ def interaction_of(viewer: napari.Viewer) -> Interaction:
 
 def release(viewer: napari.Viewer) -> None:
     """End the interaction of a viewer, whose labels stay on view; a widget opened later starts a new one."""
-    _end(id(viewer), viewer_stays=True)
+    _end(id(unwrapped(viewer)), viewer_stays=True)
+
+
+def unwrapped(viewer: napari.Viewer) -> napari.Viewer:
+    """Return the viewer itself: napari gives every panel opened from its menu a proxy of its own.
+
+    What a proxy returns are proxies again, which are identical to nothing.
+    """
+    found: napari.Viewer = inspect.unwrap(viewer)  # type: ignore[arg-type]
+    return found
 
 
 def release_all() -> None:
@@ -60,7 +71,8 @@ def attach(widget: QWidget, viewer: napari.Viewer, ended: Callable[[], None] | N
         A method called when the widget has been taken out of its window, or the window has been closed.
     """
     # Ids of objects are given out again; what is said late about a widget that has gone must reach nobody.
-    interaction, key, user = interaction_of(viewer), id(viewer), next(_numbers)
+    interaction, user = interaction_of(viewer), next(_numbers)
+    key = id(interaction.viewer)
     _users.setdefault(key, set()).add(user)
     end = weakref.WeakMethod(ended) if ended is not None else None
     weakref.finalize(widget, _left, key, user, None, False).atexit = False

@@ -27,16 +27,18 @@ def _layers(sample: str, name: str) -> list[LayerTuple]:
 
 
 def image_layer(volume: Volume, name: str) -> LayerTuple:
-    """Return a volume as an image layer, lazily."""
-    look = {"name": name, "contrast_limits": volume.contrast_limits_of()}
-    return (volume.array, {**placement(volume), **look}, "image")
+    """Return a volume as an image layer, lazily, with its pyramid if it has one."""
+    look = {"name": name, "contrast_limits": volume.contrast_limits_of(), "rgb": volume.rgb}
+    data = list(volume.arrays) if len(volume.arrays) > 1 else volume.array
+    return (data, {**placement(volume), **look}, "image")
 
 
 def placement(volume: Volume) -> dict[str, Any]:
     """Return the layer arguments that carry a volume's scale, position, units and axis names."""
+    axes = volume.axes[:-1] if volume.rgb else volume.axes
     return {
-        "scale": [volume.scale[a] for a in volume.axes],
-        "translate": [volume.translate[a] for a in volume.axes],
-        "units": [volume.units[a] or "pixel" for a in volume.axes],
-        "axis_labels": volume.axes,
+        "scale": [volume.scale[a] for a in axes],
+        "translate": [volume.translate[a] for a in axes],
+        "units": [volume.units[a] or "pixel" for a in axes],
+        "axis_labels": axes,
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Labels, Layer
 
 from napari_sam import storage
-from napari_sam.layers import OnScreen, plane_on_screen, volume_of
+from napari_sam.layers import OnScreen, on_plane, plane_on_screen, volume_of
 from napari_sam.painting import Refused
 from napari_sam.prompt_layers import (
     LABELS,
@@ -16,8 +17,11 @@ from napari_sam.prompt_layers import (
     boxes_layer,
     placed_like,
     points_layer,
+    size_points,
     style_points,
+    style_shapes,
 )
+from src_core.errors import VolumeError
 from src_core.session import Session
 from src_core.types import PlaneRef
 
@@ -97,10 +101,26 @@ class Scene:
 
     def show_current(self) -> None:
         """Show the points of the current object only, and paint with its id."""
-        style_points(self.points, self.session.current)
+        self.show_drawn()
         self.quiet = True
         self.labels.selected_label = self.session.current
         self.quiet = False
+
+    def show_drawn(self) -> None:
+        """Show points and shapes of the current object only, each point with the symbol of its sign."""
+        style_points(self.points, self.session.current)
+        style_shapes(self.boxes, self.session.current)
+        self.size_points()
+
+    def size_points(self) -> None:
+        """Fit the size of points to whether the slice on screen has any."""
+        shown, points = np.asarray(self.points.shown, bool), self.points
+        if shown.any() and self.viewer.dims.ndisplay == 2:
+            try:
+                shown = shown & on_plane(self.image, self.on_screen(), points, points.data)
+            except VolumeError:
+                pass  # no slice of the image is on screen
+        size_points(points, bool(shown.any()))
 
     def refresh_labels(self) -> None:
         """Show what is in the labels now."""

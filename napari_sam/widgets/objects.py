@@ -34,7 +34,6 @@ class ObjectsWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self.viewer = napari_viewer
         self.interaction = attach(self, napari_viewer, self._end)
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
@@ -46,6 +45,7 @@ class ObjectsWidget(QWidget):
         self.table.setToolTip(
             "Click to make an object the current one and go to it; double-click a name to change it"
         )
+        self.table.setMinimumHeight(130)  # a few rows, also where other panels share the column
         self.done = QPushButton("Finish / reopen")
         self.done.setToolTip("A finished object is locked: nothing writes over it")
         self.delete = QPushButton("Delete")

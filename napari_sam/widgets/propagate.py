@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, Label, PushButton, RangeSlider
+from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, RangeSlider, TextEdit
+from superqt import QLabeledRangeSlider
 
 from napari_sam.registry import attach
 from src_core.session_propagation import PropagationProgress
@@ -35,7 +36,11 @@ class PropagateWidget(Container):
         self.follow = CheckBox(text="follow on screen", tooltip="Show the slices while they are filled")
         self.run = PushButton(text="Propagate", tooltip="From the slices you kept (G)")
         self.stop = PushButton(text="Stop", tooltip="What has been done stays (Shift-G)", enabled=False)
-        self.report = Label(value="")
+        self.report = TextEdit(label="ends", tooltip="Where and why each object ended")
+        self.report.native.setReadOnly(True)
+        self.report.min_height = 70
+        # The numbers at the handles say the same, and those at the ends are cut off in a narrow panel.
+        self.span.native.setEdgeLabelMode(QLabeledRangeSlider.EdgeLabelMode.NoLabel)
         super().__init__(
             widgets=[self.objects, self.direction, self.span, self.follow, self.run, self.stop, self.report],
             labels=True,
@@ -78,13 +83,15 @@ class PropagateWidget(Container):
             first = on_screen.plane.index
         if self.direction.value == BACKWARDS:
             last = on_screen.plane.index
-        everything = str(self.objects.value).startswith("all")
-        chosen = session.unfinished() if everything else None
         self.report.value = ""
-        self.interaction.propagate(chosen, first, last + 1)
+        everything = str(self.objects.value).startswith("all")
+        begin = self.interaction.propagate_all if everything else self.interaction.propagate
+        begin(start=first, stop=last + 1)
 
     def _show(self, progress: Progress | None, _: Any) -> None:
         self._update()
-        if isinstance(progress, PropagationProgress) and progress.stopped:
+        if isinstance(progress, PropagationProgress):
             lines = [f"object {k}: {end}" for k, ends in sorted(progress.stopped.items()) for end in ends]
-            self.report.value = "\n".join(lines[:12])
+            text = "\n".join(lines)
+            if text != self.report.value:
+                self.report.value = text

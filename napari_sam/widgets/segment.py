@@ -42,11 +42,11 @@ class SegmentWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self.viewer = napari_viewer
         self.interaction = attach(self, napari_viewer, self._end)
+        self.viewer = self.interaction.viewer
         self._build()
         self._connect()
-        shortcuts.bind(napari_viewer, self.interaction)
+        shortcuts.bind(self.viewer, self.interaction)
         self._fill_images()
         self._update()
 
@@ -130,7 +130,7 @@ class SegmentWidget(QWidget):
         self.undo.clicked.connect(lambda: self.interaction.undo())
         self.redo.clicked.connect(lambda: self.interaction.redo())
         self.propagate.clicked.connect(lambda: self.interaction.propagate())
-        self.propagate_all.clicked.connect(self._propagate_all)
+        self.propagate_all.clicked.connect(lambda: self.interaction.propagate_all())
         self.stop.clicked.connect(lambda: self.interaction.stop())
         self.overwrite.toggled.connect(self._allow_overwrite)
         self.interaction.changed.connect(self._update)
@@ -192,10 +192,6 @@ class SegmentWidget(QWidget):
         if self.interaction.session is not None:
             self.interaction.session.allow_overwrite = allowed
 
-    def _propagate_all(self) -> None:
-        if self.interaction.session is not None:
-            self.interaction.propagate(self.interaction.session.unfinished())
-
     # ------------------------------------------------------------------ showing
 
     def _say(self, text: str) -> None:
@@ -212,7 +208,7 @@ class SegmentWidget(QWidget):
             button.setText(f"{k + 1}:  {found.scores[k]:.2f}" if found is not None and offered else "–")
             button.setChecked(offered and prompting is not None and k == prompting.chosen)
         ready = session is not None
-        self.accept.setEnabled(found is not None)
+        self.accept.setEnabled(prompting is not None and prompting.to_keep)
         self.next.setEnabled(ready)
         self.overwrite.setEnabled(ready)
         self.undo.setEnabled(session is not None and session.undo_name is not None)

@@ -37,12 +37,10 @@ def info(
 def _labels(volume: Volume) -> list[str]:
     from src_core.errors import VolumeError
     from src_core.labels import LabelVolume
+    from src_core.labels.files import label_folders
 
-    folder = None if volume.path is None else volume.path / "labels"
     found: list[str] = []
-    for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-        if not path.is_dir() or path.name.startswith("."):
-            continue
+    for path in label_folders(volume):
         try:
             labels = LabelVolume.open(path, "r")
         except VolumeError:  # of another program, or half written: worth naming, not worth failing

@@ -49,6 +49,14 @@ def is_label_group(path: Path) -> bool:
     return isinstance(node, zarr.Group) and "image-label" in ome_attributes(node)
 
 
+def label_folders(volume: Volume) -> list[Path]:
+    """Return the folders inside an OME-Zarr image that should hold its label images, by name."""
+    folder = None if volume.path is None else volume.path / "labels"
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
 def create_label_group(
     path: Path,
     volume: Volume,

@@ -120,6 +120,52 @@ def test_next_object_keeps_a_waiting_candidate(desk: Desk) -> None:
     assert desk.interaction.scene.points.feature_defaults["object"][0] == 2
 
 
+def test_keys_may_come_before_the_answer(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    scene, interaction = desk.interaction.scene, desk.interaction
+    scene.points.add(np.array((6, 16, 16)))
+    assert interaction.accept()
+    desk.wait()
+    assert (desk.plane(6) == 1).any(), "W keeps what is still being looked for"
+    interaction.next_object()
+    scene.points.add(np.array((6, 30, 46)))
+    interaction.next_object()
+    scene.points.add(np.array((6, 2, 2)))
+    desk.wait()
+    assert (desk.plane(6) == 2).any(), "so does N, although the next click comes before the answer"
+    assert interaction.session.current == 3
+    interaction.undo()
+    desk.wait()
+    assert list(scene.points.features["object"]) == [1, 2], "what was undone is the latest click"
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_propagating_waits_for_the_answer(desk: Desk, warned: list[str], everything: bool) -> None:
+    desk.two_objects()
+    desk.interaction.session.delete(2)
+    desk.interaction.scene.points.add(np.array((6, 30, 46)))
+    assert desk.interaction.session.current == 3
+    if everything:
+        desk.interaction.propagate_all()
+    else:
+        desk.interaction.propagate()
+    desk.wait(lambda: (desk.plane(6) == 3).any() and not desk.interaction.propagating)
+    assert not warned
+    assert (desk.plane(7) == 3).any(), "the mask that was just clicked travels too"
+    assert (desk.plane(7) == 1).any() == everything
+
+
+def test_an_answer_kept_beforehand_is_kept_on_its_own_slice(desk: Desk) -> None:
+    desk.start()
+    desk.go(6)
+    desk.interaction.scene.points.add(np.array((6, 16, 16)))
+    desk.interaction.accept()
+    desk.viewer.dims.set_current_step(0, 8)
+    desk.wait()
+    assert (desk.plane(6) == 1).any() and not (desk.plane(8) == 1).any()
+
+
 def test_negative_points_reach_the_network(desk: Desk) -> None:
     desk.start()
     desk.go(6)

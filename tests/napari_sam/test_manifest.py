@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from npe2 import PluginManager, PluginManifest
 from qtpy.QtWidgets import QWidget
 
-from napari_sam.registry import release
+from napari_sam.registry import interaction_of, release
 from src_core.samples import ground_truth
+from tests.napari_sam.fakes import balls
+from tests.napari_sam.test_reader import write_image
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = PluginManifest.from_file(ROOT / "napari.yaml")
@@ -95,3 +98,32 @@ def test_napari_opens_every_panel(viewer: Any) -> None:
         dock, _ = viewer.window.add_plugin_dock_widget(MANIFEST.name, widget.display_name)
         assert dock.name.startswith(widget.display_name)
     assert len(viewer.window.dock_widgets) == 4
+
+
+def test_panels_opened_from_the_menu_share_what_scripts_see(viewer: Any) -> None:
+    # napari gives each of them a proxy of the viewer, whose layers are proxies too.
+    image = viewer.add_image(balls(), name="balls")
+    opened = [
+        viewer.window.add_plugin_dock_widget(MANIFEST.name, widget.display_name)[1]
+        for widget in MANIFEST.contributions.widgets or ()
+    ]
+    interaction = interaction_of(viewer)
+    assert all(panel.interaction is interaction for panel in opened)
+    assert interaction.viewer is viewer
+    assert interaction.image is image, "the only image is begun on"
+    assert viewer.layers.selection.active is interaction.scene.points
+
+
+def test_napari_opens_a_zarr_with_its_place_and_its_labels_hidden(viewer: Any, tmp_path: Path) -> None:
+    path = write_image(tmp_path / "cells.ome.zarr")
+    image_layer, labels_layer = None, None
+    for layer in viewer.open(path, plugin=MANIFEST.name):
+        image_layer, labels_layer = (
+            (layer, labels_layer) if isinstance(layer, Image) else (image_layer, layer)
+        )
+    assert image_layer is not None and labels_layer is not None
+    assert viewer.layers.selection.active is image_layer
+    for layer in (image_layer, labels_layer):
+        assert tuple(layer.scale) == (2.0, 0.5, 0.5) and {str(u) for u in layer.units} == {"micrometer"}
+        assert Path(layer.source.path) == path
+    assert not labels_layer.visible and labels_layer.name == "nuclei"

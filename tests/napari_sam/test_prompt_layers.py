@@ -10,7 +10,16 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_sam.layers import OnScreen, plane_on_screen
-from napari_sam.prompt_layers import Drawn, Preview, boxes_layer, points_layer, style_points
+from napari_sam.prompt_layers import (
+    SIZES_PX,
+    Drawn,
+    Preview,
+    boxes_layer,
+    points_layer,
+    size_points,
+    style_points,
+    style_shapes,
+)
 from src_core.types import PlaneRef
 
 
@@ -104,6 +113,45 @@ def test_points_of_other_objects_are_hidden_and_signs_have_symbols() -> None:
     assert not np.allclose(points.face_color[0], points.face_color[1])
     style_points(points, 2)
     assert points.shown.tolist() == [False, False, True]
+
+
+def test_shapes_of_other_objects_are_hidden() -> None:
+    viewer = ViewerModel()
+    shapes = boxes_layer(viewer, viewer.add_image(np.zeros((8, 8))))
+    style_shapes(shapes, 1)  # without shapes
+    box = np.array([[1, 1], [1, 4], [4, 4], [4, 1]], float)
+    shapes.add_rectangles([box, box + 2])
+    shapes.features = {"object": [1, 2]}
+    style_shapes(shapes, 2)
+    assert [float(c[3]) for c in shapes.edge_color] == [0, 1]
+    style_shapes(shapes, 1)
+    assert [float(c[3]) for c in shapes.edge_color] == [1, 0]
+    shapes.add_rectangles([box])
+    assert shapes.edge_color[-1][3] == 1, "what is drawn next can be seen"
+
+
+def test_an_empty_preview_is_no_reason_to_warn_in_three_dimensions() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((4, 32, 32)))
+    preview = Preview(viewer, image)
+    viewer.dims.ndisplay = 3  # warnings are errors here
+    preview.show(plane_on_screen(viewer, image), np.eye(32) > 0)
+    preview.clear()
+    viewer.dims.ndisplay = 2
+    preview.show(plane_on_screen(viewer, image), np.eye(32) > 0)
+    assert preview.layer.contour > 0
+    preview.clear()
+    viewer.dims.ndisplay = 3
+
+
+def test_where_no_point_is_napari_draws_none() -> None:
+    # It puts one of no size at the first pixel, which a least size on screen would make visible.
+    viewer = ViewerModel()
+    points = points_layer(viewer, viewer.add_image(np.zeros((2, 8, 8))))
+    size_points(points, False)
+    assert points.canvas_size_limits[0] == 0
+    size_points(points, True)
+    assert tuple(points.canvas_size_limits) == SIZES_PX
 
 
 def test_everything_drawn_comes_back_as_it_was() -> None:
