@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from src_core.automatic.points import grid, suggested
 from src_core.automatic.records import MaskRecord, moved_record
+from src_core.automatic.selecting import select
 from src_core.automatic.settings import SearchSettings, Thresholds
-from src_core.automatic.views import Found, Levels, PointsYX
+from src_core.automatic.views import Found, Levels, Places
 from src_core.embedding import Embedding
 from src_core.masks import Box
 from src_core.predictor import Predictor
@@ -21,6 +22,8 @@ FLOOR_SCORE = 0.2
 """Masks below it are not even kept for the thresholds to choose from."""
 WORTH_ANOTHER_LOOK = 0.5
 """Masks that a window cuts are asked about again in a larger one only from this score on."""
+DRAFT = Thresholds(min_score=0.5, min_stability=0.3)
+"""Masks that reach this and are no worse copies of others are asked about again by their box."""
 CERTAIN = Thresholds(min_score=0.7, min_stability=0.5)
 """No more points are asked inside masks that reach this."""
 
@@ -48,13 +51,13 @@ class Search:
         self.levels = Levels(self.predictor, self.embedding)
         self.covered = np.zeros(self.embedding.shape, np.bool_)
 
-    def ask(self, points: PointsYX, level: int = 0) -> Iterator[int]:
+    def ask(self, points: Places, level: int = 0) -> Iterator[int]:
         """Ask about points, from small windows to large; yields how many are done after each view."""
         again: list[NDArray[np.float64]] = []
         for view, members in self.levels.split(level, points):
             wanted = self.uncovered(points[members])
             if self.budget is not None:
-                wanted = wanted[: self.budget - self.calls]
+                wanted = wanted[: max(0, self.budget - self.calls)]
             for point, found in zip(wanted, view.ask(self.predictor, wanted), strict=True):
                 self.calls += 1
                 if found and found[0].cut and found[0].score >= WORTH_ANOTHER_LOOK:
@@ -65,7 +68,22 @@ class Search:
         if again:
             yield from self.ask(np.array(again), level + 1)
 
-    def uncovered(self, points: PointsYX) -> PointsYX:
+    def refine(self) -> None:
+        """Ask again about the box of each mask that is likely to be kept: a box says more than a point."""
+        drafts = select(self.records, DRAFT)
+        if self.budget is not None:
+            drafts = drafts[: max(0, self.budget - self.calls)]
+        boxes = np.array([r.box for r in drafts], np.float64).reshape(-1, 4)
+        levels = self.levels.fitting(boxes)
+        for level in np.unique(levels):
+            here = np.flatnonzero(levels == level)
+            for view, members in self.levels.split(int(level), boxes[here]):
+                asked = here[members]
+                for i, found in zip(asked, view.ask(self.predictor, boxes[asked]), strict=True):
+                    self.calls += 1
+                    self._keep(np.array(drafts[i].point_yx), [f for f in found if not f.cut])
+
+    def uncovered(self, points: Places) -> Places:
         """Return those of (N, 2) points that lie in no certain mask; all where none are skipped."""
         if not self.skipping:
             return points
@@ -86,8 +104,8 @@ class Search:
 
 SUGGESTED_PART, COARSER = 0.1875, 4
 """An adaptive search asks suggestions, at most this part of the full grid, then on a grid so much coarser."""
-BUDGET_PART = 0.25
-"""An adaptive search ends when the decoder has been asked as often as this part of the full grid's points."""
+POINTS_PART, BUDGET_PART = 0.19, 0.25
+"""An adaptive search asks the decoder so often, as parts of the full grid: about points, and with boxes in all."""
 CROP_OVERLAP = 512 / 1500
 """Crops of the first layer overlap by this part of the plane's shorter side (paper, appendix B)."""
 CHUNKS = 3
@@ -167,7 +185,7 @@ def _searched(
     full = grid(embedding.shape, spacing)
     rounds = plan(embedding, full, spacing) if settings.adaptive else [full]
     if settings.adaptive:
-        search.budget = max(1, int(BUDGET_PART * len(full)))
+        search.budget = max(1, int(POINTS_PART * len(full)))
     done, total = 0, sum(len(points) for points in rounds)
     for points in rounds:
         left = search.uncovered(points)
@@ -178,10 +196,12 @@ def _searched(
                 progress(done, total)
             if cancelled is not None and cancelled():
                 return search
+    search.budget = max(1, int(BUDGET_PART * len(full))) if settings.adaptive else None
+    search.refine()
     return search
 
 
-def plan(embedding: Embedding, full: PointsYX, spacing: float) -> list[PointsYX]:
+def plan(embedding: Embedding, full: Places, spacing: float) -> list[Places]:
     """Return the points of an adaptive search, round by round: suggestions in parts, then a coarse grid."""
     zoom = embedding.tiles[-1].zoom_yx[0]
     points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]

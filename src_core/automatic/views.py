@@ -25,10 +25,13 @@ from src_core.types import Candidates
 
 WINDOWS_PX = (128, 256)
 """Sides of windows in network pixels, smallest first: an object that one cuts is asked about in the next."""
+ROOM_PX = 8
+"""A box is asked about through a window that shows so many network pixels around it."""
 BATCH_BYTES = 2**27
 """Masks of whole planes that are in memory at a time."""
 
-PointsYX = NDArray[np.float64]
+Places = NDArray[np.float64]
+"""Where to ask: (N, 2) points of a plane, or (N, 4) boxes (y0, x0, y1, x1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +80,15 @@ class Window:
         self.extent: Extent = (tile.y0 + y0, tile.x0 + x0, tile.y0 + y1, tile.x0 + x1)
         self.zoom_yx = tile.zoom_yx
 
-    def ask(self, predictor: Predictor, points: PointsYX) -> Iterator[list[Found]]:
-        """Yield what is found at each of (N, 2) points of the plane, best first."""
+    def ask(self, predictor: Predictor, places: Places) -> Iterator[list[Found]]:
+        """Yield what is found at each of some places of the plane, best first."""
         embedding = WindowEmbedding(self.parent, self.index, self.rows, self.columns)
-        inside = (points + 0.5 - self.extent[:2]) * self.zoom_yx - 0.5
-        prompts = [Prompts([point]) for point in inside]
-        for candidates in predictor.predict_many(embedding, prompts, multimask=True):
+        corner, zoom = self.extent[:2], self.zoom_yx
+        if places.shape[1] == 2:
+            prompts = [Prompts([point]) for point in (places + 0.5 - corner) * zoom - 0.5]
+        else:
+            prompts = [Prompts(box_yxyx=box) for box in (places - (corner * 2)) * (zoom * 2)]
+        for candidates in predictor.predict_many(embedding, prompts, multimask=places.shape[1] == 2):
             yield [f for k in range(len(candidates)) if (f := self._found(candidates, k)) is not None]
 
     def _found(self, candidates: Candidates, k: int) -> Found | None:
@@ -119,13 +125,15 @@ class WholePlane:
     def __init__(self, embedding: Embedding) -> None:
         self.embedding = embedding
 
-    def ask(self, predictor: Predictor, points: PointsYX) -> Iterator[list[Found]]:
-        """Yield what is found at each of (N, 2) points of the plane, best first."""
+    def ask(self, predictor: Predictor, places: Places) -> Iterator[list[Found]]:
+        """Yield what is found at each of some places of the plane, best first."""
         height, width = self.embedding.shape
         step = int(np.clip(BATCH_BYTES // (3 * height * width), 1, BATCH))
-        for start in range(0, len(points), step):
-            prompts = [Prompts([point]) for point in points[start : start + step]]
-            for candidates in predictor.predict_many(self.embedding, prompts, multimask=True):
+        points = places.shape[1] == 2
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            prompts = [Prompts([place]) if points else Prompts(box_yxyx=place) for place in part]
+            for candidates in predictor.predict_many(self.embedding, prompts, multimask=points):
                 yield [
                     Found(
                         PackedMask.of(mask),
@@ -166,20 +174,34 @@ class Levels:
     def __len__(self) -> int:
         return len(self._levels) + 1
 
-    def split(self, level: int, points: PointsYX) -> Iterator[tuple[View, NDArray[np.intp]]]:
-        """Yield the views of a level with the indices of the (N, 2) points that each shows best."""
+    def split(self, level: int, places: Places) -> Iterator[tuple[View, NDArray[np.intp]]]:
+        """Yield the views of a level with the indices of the places that each shows best."""
         if level == len(self._levels):
-            yield WholePlane(self.embedding), np.arange(len(points))
+            yield WholePlane(self.embedding), np.arange(len(places))
             return
+        best, _ = self._best(level, places)
+        for k in np.unique(best):
+            yield self._levels[level][k], np.flatnonzero(best == k)
+
+    def fitting(self, boxes: Places) -> NDArray[np.intp]:
+        """Return for each of (N, 4) boxes the first level that shows it with some room around it."""
+        levels = np.full(len(boxes), len(self._levels))
+        for level in reversed(range(len(self._levels))):
+            levels[self._best(level, boxes)[1] >= ROOM_PX] = level
+        return levels
+
+    def _best(self, level: int, places: Places) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return which window of a level shows each place best, and how many network pixels are free around it."""
         windows = self._levels[level]
         extents = np.array([w.extent for w in windows])
         height, width = self.embedding.shape
         # A border of the plane cuts nothing.
         low = np.where(extents[:, :2] <= 0.5, -np.inf, extents[:, :2])
         high = np.where(extents[:, 2:] >= np.array([height, width]) - 0.5, np.inf, extents[:, 2:])
-        best = np.array([np.minimum(p - low, high - p).min(1).argmax() for p in points], np.intp)
-        for k in np.unique(best):
-            yield windows[k], np.flatnonzero(best == k)
+        zoom = np.array([w.zoom_yx[0] for w in windows])
+        rooms = [np.minimum(p[:2] - low, high - p[-2:]).min(1) * zoom for p in places]
+        best = np.array([room.argmax() for room in rooms], np.intp)
+        return best, np.array([room.max() for room in rooms], np.float64)
 
 
 def _windows(embedding: Embedding, index: int, model: Sam, side_px: int) -> Iterator[Window]:

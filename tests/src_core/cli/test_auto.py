@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from src_core import samples
 from src_core.labels import LabelVolume
+from src_core.synthetic import make_stack
 from tests.src_core.cli.conftest import Run
 from tests.src_core.image_files import write_ome_zarr
 
-FEW = ("--points-per-side", "12")
+FEW = ("--points-per-side", "18")
 
 
 @pytest.fixture
 def nuclei(tmp_path: Path) -> Path:
-    volume = samples.open_sample("plant_nuclei")
-    pixels = np.stack([volume.plane(z=z).pixels for z in range(22, 26)])
-    return write_ome_zarr(tmp_path / "nuclei.ome.zarr", [pixels])
+    stack = make_stack(8_000_301, (4, 96, 96), "nuclei", 10.0)
+    return write_ome_zarr(tmp_path / "nuclei.ome.zarr", [stack.image])
 
 
 def test_a_stack_in_all_formats(run: Run, nuclei: Path, tmp_path: Path) -> None:
