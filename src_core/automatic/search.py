@@ -22,9 +22,9 @@ FLOOR_SCORE = 0.2
 """Masks below it are not even kept for the thresholds to choose from."""
 WORTH_ANOTHER_LOOK = 0.5
 """Masks that a window cuts are asked about again in a larger one only from this score on."""
-DRAFT = Thresholds(min_score=0.5, min_stability=0.3)
+DRAFT = Thresholds(min_score=0.4, min_stability=0.1)
 """Masks that reach this and are no worse copies of others are asked about again by their box."""
-CERTAIN = Thresholds(min_score=0.7, min_stability=0.5)
+CERTAIN = Thresholds(min_score=0.7, min_stability=0.3)
 """No more points are asked inside masks that reach this."""
 
 
@@ -74,14 +74,19 @@ class Search:
         if self.budget is not None:
             drafts = drafts[: max(0, self.budget - self.calls)]
         boxes = np.array([r.box for r in drafts], np.float64).reshape(-1, 4)
+        for i, found in self.by_box(boxes):
+            self._keep(np.array(drafts[i].point_yx), [f for f in found if not f.cut])
+
+    def by_box(self, boxes: Places) -> Iterator[tuple[int, list[Found]]]:
+        """Ask about (N, 4) boxes, each through the smallest view that has room for it; yields (which, found)."""
         levels = self.levels.fitting(boxes)
         for level in np.unique(levels):
             here = np.flatnonzero(levels == level)
             for view, members in self.levels.split(int(level), boxes[here]):
                 asked = here[members]
-                for i, found in zip(asked, view.ask(self.predictor, boxes[asked]), strict=True):
+                for i, found in zip(asked.tolist(), view.ask(self.predictor, boxes[asked]), strict=True):
                     self.calls += 1
-                    self._keep(np.array(drafts[i].point_yx), [f for f in found if not f.cut])
+                    yield i, found
 
     def uncovered(self, points: Places) -> Places:
         """Return those of (N, 2) points that lie in no certain mask; all where none are skipped."""

@@ -41,7 +41,7 @@ def select(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) 
         and r.area <= wanted.max_area * r.mask.shape[0] * r.mask.shape[1]
         and (cleaned := without_small_regions(r, int(wanted.min_area_px))) is not None
     ]
-    good.sort(key=lambda r: -r.score * r.stability)
+    good.sort(key=lambda r: -r.score)
     return _unpainted(_without_equal_boxes(good), wanted.max_overlap)
 
 

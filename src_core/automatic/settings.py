@@ -54,8 +54,8 @@ class Thresholds:
         Largest part of the plane that a mask may cover, 0 to 1: larger ones are the background.
     """
 
-    min_score: float = 0.6
-    min_stability: float = 0.4
+    min_score: float = 0.7
+    min_stability: float = 0.15
     max_overlap: float = 0.4
     min_area_px: int = 16
     max_area: float = 0.9

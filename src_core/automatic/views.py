@@ -7,7 +7,7 @@ cost in proportion to the part, and was trained on parts; others see the whole p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +36,23 @@ Places = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One candidate: its mask, what the network thinks of it, and whether the window's border cuts it."""
+    """One candidate: its mask, what the network thinks of it, and whether the window's border cuts it.
+
+    `probability` is that of each pixel of a box around the mask, (h, w) from `corner_yx` of the plane on.
+    """
 
     mask: PackedMask
     area: int
     score: float
     stability: float
     cut: bool
+    logits: NDArray[np.float32]
+    corner_yx: tuple[int, int]
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """How likely each pixel is inside, 0 to 1."""
+        return np.asarray(1 / (1 + np.exp(-np.clip(self.logits, -30, 30))), np.float32)
 
 
 class WindowEmbedding(Embedding):
@@ -92,23 +102,11 @@ class Window:
             yield [f for k in range(len(candidates)) if (f := self._found(candidates, k)) is not None]
 
     def _found(self, candidates: Candidates, k: int) -> Found | None:
-        logits, shape = candidates.logits[k], self.parent.shape
-        if not (logits > 0).any():
+        found = _on_plane(candidates, k, self.extent, self.parent.shape)
+        if found is None:
             return None
-        seen = bounds(logits > 0)
-        y0, x0, y1, x1 = frames.to_plane(seen, logits.shape, self.extent)
-        # One pixel more than the logits say: the outline is where they are interpolated to zero.
-        top, left = max(int(y0) - 1, 0), max(int(x0) - 1, 0)
-        bottom, right = min(int(y1) + 2, shape[0]), min(int(x1) + 2, shape[1])
-        if top >= bottom or left >= right:  # in the padding beyond the plane
-            return None
-        box = (float(top), float(left), float(bottom), float(right))
-        mask = frames.resample_logits(logits, self.extent, box, (bottom - top, right - left)) > 0
-        if not mask.any():
-            return None
-        packed = PackedMask.of(mask, (top, left), shape)
-        score = float(np.clip(candidates.scores[k] * candidates.presence, 0, 1))
-        return Found(packed, int(mask.sum()), score, stability(logits), self._cuts(seen, logits.shape))
+        logits = candidates.logits[k]
+        return replace(found, cut=self._cuts(bounds(logits > 0), logits.shape))
 
     def _cuts(self, seen: tuple[int, int, int, int], shape: tuple[int, ...]) -> bool:
         """Say whether a mask reaches a border of the window beyond which the plane goes on."""
@@ -134,22 +132,35 @@ class WholePlane:
             part = places[start : start + step]
             prompts = [Prompts([place]) if points else Prompts(box_yxyx=place) for place in part]
             for candidates in predictor.predict_many(self.embedding, prompts, multimask=points):
-                yield [
-                    Found(
-                        PackedMask.of(mask),
-                        int(np.count_nonzero(mask)),
-                        float(np.clip(score * candidates.presence, 0, 1)),
-                        stability(logits),
-                        cut=False,
-                    )
-                    for mask, score, logits in zip(
-                        candidates.masks, candidates.scores, candidates.logits, strict=True
-                    )
-                    if mask.any()
-                ]
+                found = (
+                    _on_plane(candidates, k, candidates.window, self.embedding.shape)
+                    for k in range(len(candidates))
+                )
+                yield [f for f in found if f is not None]
 
 
 View = Window | WholePlane
+
+
+def _on_plane(candidates: Candidates, k: int, window: Extent, shape: tuple[int, int]) -> Found | None:
+    """Bring one candidate's logits over a window to the plane, where the mask is; None if it is empty."""
+    logits = candidates.logits[k]
+    if not (logits > 0).any():
+        return None
+    y0, x0, y1, x1 = frames.to_plane(bounds(logits > 0), logits.shape, window)
+    # Two pixels more than the logits say: the outline is where they are interpolated to zero.
+    top, left = max(int(y0) - 2, 0), max(int(x0) - 2, 0)
+    bottom, right = min(int(y1) + 3, shape[0]), min(int(x1) + 3, shape[1])
+    if top >= bottom or left >= right:  # in the padding beyond the plane
+        return None
+    box = (float(top), float(left), float(bottom), float(right))
+    here = frames.resample_logits(logits, window, box, (bottom - top, right - left))
+    mask = here > 0
+    if not mask.any():
+        return None
+    packed = PackedMask.of(mask, (top, left), shape)
+    score = float(np.clip(candidates.scores[k] * candidates.presence, 0, 1))
+    return Found(packed, int(mask.sum()), score, stability(logits), False, here, (top, left))
 
 
 class Levels:

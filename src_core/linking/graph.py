@@ -68,7 +68,7 @@ class Links:
         return [sorted(chain) for chain in chains if len({index for index, _ in chain}) >= least]
 
     def _chains(self) -> list[list[Node]]:
-        after = _matching(self.edges)
+        after = matching(self.edges)
         begun = set(after.values())
         chains: list[list[Node]] = []
         for node in self.nodes:
@@ -129,7 +129,7 @@ def shared_area(a: MaskRecord, b: MaskRecord) -> int:
     return int(np.count_nonzero(parts[0] & parts[1]))
 
 
-def _matching(edges: dict[tuple[Node, Node], float]) -> dict[Node, Node]:
+def matching(edges: dict[tuple[Node, Node], float]) -> dict[Node, Node]:
     """Return the links, one forwards and one backwards a mask, whose weights have the largest sum."""
     if not edges:
         return {}

@@ -86,10 +86,7 @@ def segment_stack(
         raise PromptError(f"range {first}:{end} is not within the slices 0:{count} along {axis}")
     links = links or LinkSettings()
     request = {
-        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
-        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
-        "contrast": list(volume.contrast_limits_of(c)),
-        "model": [fingerprint(predictor.model), predictor.model.device.type],
+        **described(predictor, volume, c),
         "planes": [axis, first, end, t, c],
         "search": asdict(search or SearchSettings()),
         "method": links.method
@@ -111,6 +108,16 @@ def segment_stack(
     if objects is not None:
         shelf.finish()
     return StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
+
+
+def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, Any]:
+    """Return what a run's answers depend on, as JSON: the image's identity, its contrast, and the network."""
+    return {
+        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
+        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
+        "contrast": list(volume.contrast_limits_of(c)),
+        "model": [fingerprint(predictor.model), predictor.model.device.type],
+    }
 
 
 class _Run:

@@ -52,12 +52,16 @@ class LabelPredictor:
     def predict_many(
         self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool
     ) -> list[Candidates]:
-        """Answer from the labels."""
-        assert multimask
+        """Answer from the labels; a box stands for its middle."""
+        assert multimask is all(p.box_yxyx is None for p in prompts)
         return [self._answer(p) for p in prompts]
 
     def _answer(self, prompt: Prompts) -> Candidates:
-        y, x = (float(n) for n in prompt.points_yx[0])
+        if prompt.box_yxyx is None:
+            y, x = (float(n) for n in prompt.points_yx[0])
+        else:
+            y0, x0, y1, x1 = prompt.box_yxyx
+            y, x = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
         self.asked.append((y, x))
         k = self.labels[round(y), round(x)]
         mask = self.labels == k

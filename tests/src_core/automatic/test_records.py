@@ -50,7 +50,7 @@ def test_a_record_of_a_crop_moves_to_the_plane() -> None:
 def test_of_masks_of_one_object_the_best_is_kept() -> None:
     best = record(box(10, 10, 20, 20), 0.9)
     again, inside = record(box(10, 10, 20, 21), 0.8), record(box(12, 12, 16, 16), 0.85)
-    around, beside = record(box(5, 5, 25, 25), 0.7), record(box(10, 30, 20, 40), 0.6)
+    around, beside = record(box(5, 5, 25, 25), 0.75), record(box(10, 30, 20, 40), 0.72)
     assert select([beside, again, around, best, inside]) == [best, beside]
 
 

@@ -10,7 +10,7 @@ import pytest
 from src_core.automatic import MaskRecord
 from src_core.errors import PromptError
 from src_core.linking import Links, LinkSettings
-from src_core.linking.graph import Node, _matching, shared_area
+from src_core.linking.graph import Node, matching, shared_area
 from tests.src_core.automatic.stub import box, record
 
 
@@ -52,7 +52,7 @@ def test_links_are_the_best_for_all_and_not_for_the_first() -> None:
         sum(links.edges.get(((0, i), (1, j)), 0.0) for i, j in enumerate(order))
         for order in itertools.permutations(range(2))
     )
-    assert sum(links.edges[pair] for pair in _matching(links.edges).items()) == pytest.approx(best)
+    assert sum(links.edges[pair] for pair in matching(links.edges).items()) == pytest.approx(best)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -61,13 +61,13 @@ def test_the_matching_is_the_largest_of_all(seed: int) -> None:
     edges = {
         ((0, i), (1, j)): float(rng.uniform(0.1, 1)) for i in range(5) for j in range(4) if rng.random() < 0.6
     }
-    found = sum(edges[pair] for pair in _matching(edges).items())
+    found = sum(edges[pair] for pair in matching(edges).items())
     best = max(
         sum(edges.get(((0, i), (1, j)), 0.0) for i, j in zip(order, range(4), strict=True))
         for order in itertools.permutations(range(5), 4)
     )
     assert found == pytest.approx(best)
-    assert _matching({}) == {}
+    assert matching({}) == {}
 
 
 def test_a_piece_that_splits_off_for_two_slices_joins_what_it_came_from() -> None:
