@@ -51,6 +51,45 @@ class Search:
         self.levels = Levels(self.predictor, self.embedding)
         self.covered = np.zeros(self.embedding.shape, np.bool_)
 
+    def run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:
+        """Search the plane, crops included; yields (done, total) in points after each window."""
+        picture = self.embedding.picture
+        if picture.min() == picture.max():
+            return  # every answer would be a guess
+        yield from self._run(settings)
+        for layer in range(1, settings.layers + 1):
+            inner = replace(settings, points_per_side=max(1, settings.points_per_side >> layer), layers=0)
+            for crop in crops(self.embedding.shape, layer):
+                yield from self._run_crop(crop, inner)
+
+    def _run_crop(self, crop: Box, settings: SearchSettings) -> Iterator[tuple[int, int]]:
+        y0, x0, y1, x1 = crop
+        shape = self.embedding.shape
+        part = Search(self.predictor, self.predictor.embed(self.embedding.picture[y0:y1, x0:x1], lazily=True))
+        yield from part.run(settings)
+        self.calls += part.calls
+        moved = [moved_record(r, (y0, x0), shape) for r in part.records]
+        self.records += [r for r in moved if not _cut(r.box, crop, shape)]
+
+    def _run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:
+        embedding = self.embedding
+        spacing = max(embedding.tiles[-1].shape) / settings.points_per_side
+        full = grid(embedding.shape, spacing)
+        self.skipping = settings.adaptive
+        rounds = plan(embedding, full, spacing) if settings.adaptive else [full]
+        if settings.adaptive:
+            self.budget = max(1, int(POINTS_PART * len(full)))
+        done, total = 0, sum(len(points) for points in rounds)
+        for points in rounds:
+            left = self.uncovered(points)
+            done += len(points) - len(left)
+            for answered in self.ask(left):
+                done += answered
+                yield done, total
+        self.budget = max(1, int(BUDGET_PART * len(full))) if settings.adaptive else None
+        self.refine()
+        yield total, total
+
     def ask(self, points: Places, level: int = 0) -> Iterator[int]:
         """Ask about points, from small windows to large; yields how many are done after each view."""
         again: list[NDArray[np.float64]] = []
@@ -142,21 +181,12 @@ def look(
     -------
     The search, with all candidates: `select` chooses among them.
     """
-    settings = settings or SearchSettings()
-    picture = embedding.picture
-    if picture.min() == picture.max():
-        return Search(predictor, embedding)  # every answer would be a guess
-    search = _searched(predictor, embedding, settings, progress, cancelled)
-    for layer in range(1, settings.layers + 1):
-        inner = replace(settings, points_per_side=max(1, settings.points_per_side >> layer), layers=0)
-        for y0, x0, y1, x1 in crops(embedding.shape, layer):
-            if cancelled is not None and cancelled():
-                break
-            crop = predictor.embed(picture[y0:y1, x0:x1], lazily=True)
-            part = _searched(predictor, crop, inner, None, cancelled)
-            search.calls += part.calls
-            moved = (moved_record(r, (y0, x0), embedding.shape) for r in part.records)
-            search.records += [r for r in moved if not _cut(r.box, (y0, x0, y1, x1), embedding.shape)]
+    search = Search(predictor, embedding)
+    for done, total in search.run(settings or SearchSettings()):
+        if progress is not None:
+            progress(done, total)
+        if cancelled is not None and cancelled():
+            break
     return search
 
 
@@ -176,34 +206,6 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
     inner = (crop[0] > 0, crop[1] > 0, crop[2] < shape[0], crop[3] < shape[1])
     reaches = (box[0] <= crop[0], box[1] <= crop[1], box[2] >= crop[2], box[3] >= crop[3])
     return any(i and r for i, r in zip(inner, reaches, strict=True))
-
-
-def _searched(
-    predictor: Predictor,
-    embedding: Embedding,
-    settings: SearchSettings,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
-) -> Search:
-    search = Search(predictor, embedding, skipping=settings.adaptive)
-    spacing = max(embedding.tiles[-1].shape) / settings.points_per_side
-    full = grid(embedding.shape, spacing)
-    rounds = plan(embedding, full, spacing) if settings.adaptive else [full]
-    if settings.adaptive:
-        search.budget = max(1, int(POINTS_PART * len(full)))
-    done, total = 0, sum(len(points) for points in rounds)
-    for points in rounds:
-        left = search.uncovered(points)
-        done += len(points) - len(left)
-        for answered in search.ask(left):
-            done += answered
-            if progress is not None:
-                progress(done, total)
-            if cancelled is not None and cancelled():
-                return search
-    search.budget = max(1, int(BUDGET_PART * len(full))) if settings.adaptive else None
-    search.refine()
-    return search
 
 
 def plan(embedding: Embedding, full: Places, spacing: float) -> list[Places]:

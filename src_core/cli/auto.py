@@ -50,6 +50,13 @@ def auto(
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write each slice's masks as COCO RLE, one JSON each."),
     ] = None,
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Follow the objects of a time series; the tracks go here as the Cell Tracking Challenge has them.",
+        ),
+    ] = None,
     seeds: Annotated[
         bool | None,
         typer.Option("--seeds/--link", help="Search a few slices and propagate, or search all and link."),
@@ -91,6 +98,29 @@ def auto(
     given = {"min_score": min_score, "min_stability": min_stability, "min_area_px": min_area}
     thresholds = Thresholds(**{k: v for k, v in given.items() if v is not None})
     search = SearchSettings(points_per_side, adaptive=not full_grid, layers=layers)
+    chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
+    links = LinkSettings(**{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
+    if tracks is not None:
+        from src_core.tracking import track, write_ctc
+
+        predictor = load_predictor(model, device)
+        with progress_bar("following") as progress:
+            labels, tracking = track(
+                predictor,
+                volume,
+                out,
+                c=channel,
+                search=search,
+                thresholds=thresholds,
+                links=links,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        if tracking is not None:
+            write_ctc(tracking, labels, tracks)
+            divisions = len({t.parent for t in tracking.tracks.values() if t.parent is not None})
+            console().print(f"{len(tracking.tracks)} tracks, {divisions} divisions; wrote {out} and {tracks}")
+        return
     if not sliced or plane is not None:
         _check_plane_output(out, overwrite)
         if tiff is not None or coco is not None:
@@ -109,8 +139,6 @@ def auto(
     for path in (tiff, coco):
         if path is not None:
             check_free(path, overwrite=overwrite or path.is_dir())
-    chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
-    links = LinkSettings(**{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     predictor = load_predictor(model, device)
     store = stored_embeddings(predictor, volume, embeddings, axis, time, channel)
     with progress_bar("searching") as progress:
@@ -176,7 +204,9 @@ def _write_plane(
     dtype = np.uint16 if len(records) <= np.iinfo(np.uint16).max else np.uint32
     write_aside(
         out,
-        lambda part: tifffile.imwrite(part, drawing.astype(dtype), compression="zlib"),
+        lambda part: tifffile.imwrite(
+            part, drawing.astype(dtype), photometric="minisblack", compression="zlib"
+        ),
         overwrite=overwrite,
     )
 

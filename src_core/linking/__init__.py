@@ -2,7 +2,7 @@
 
 from src_core.linking.graph import Links
 from src_core.linking.report import FoundObject, StackReport
-from src_core.linking.run import segment_stack
+from src_core.linking.run import segment_stack, stack_steps
 from src_core.linking.settings import LinkSettings
 
-__all__ = ["FoundObject", "LinkSettings", "Links", "StackReport", "segment_stack"]
+__all__ = ["FoundObject", "LinkSettings", "Links", "StackReport", "segment_stack", "stack_steps"]

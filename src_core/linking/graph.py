@@ -38,10 +38,12 @@ class Links:
     edges: dict[tuple[Node, Node], float] = field(default_factory=dict)
     covers: dict[tuple[Node, Node], float] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    n_slices: int = 0
     _recent: list[tuple[int, Sequence[MaskRecord]]] = field(default_factory=list)
 
     def add(self, index: int, records: Sequence[MaskRecord]) -> None:
         """Put the masks of the next slice into the graph; the last few slices are compared with it."""
+        self.n_slices += 1
         self.nodes += [(index, i) for i in range(len(records))]
         for earlier, others in self._recent:
             between = index - earlier - 1
@@ -63,8 +65,7 @@ class Links:
     def solve(self) -> list[list[Node]]:
         """Return the objects, each as its masks in the order of the slices, several on one where pieces were joined."""
         chains = self._joined(self._chains())
-        n_slices = len({index for index, _ in self.nodes})
-        least = min(self.settings.min_slices, n_slices)
+        least = min(self.settings.min_slices, self.n_slices)
         return [sorted(chain) for chain in chains if len({index for index, _ in chain}) >= least]
 
     def _chains(self) -> list[list[Node]]:

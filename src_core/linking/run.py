@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from src_core.automatic import MaskRecord, SearchSettings, Thresholds, label_image, look, select
+from src_core.automatic import MaskRecord, Search, SearchSettings, Thresholds, label_image, select
 from src_core.embedding import Embedding
 from src_core.errors import PromptError, VolumeError
 from src_core.labels import LabelVolume, check_target, create_labels
@@ -22,6 +22,8 @@ from src_core.propagation.saving import may_write
 from src_core.types import Cancelled, Progress
 from src_core.volumes import Volume
 from src_core.zoo.checkpoint import fingerprint
+
+Steps = Generator[tuple[int, int], None, StackReport]
 
 
 def segment_stack(
@@ -76,6 +78,56 @@ def segment_stack(
     VolumeError
         The image cannot be read, or has no planes along `axis`.
     """
+    steps = stack_steps(
+        predictor,
+        volume,
+        out,
+        axis=axis,
+        start=start,
+        stop=stop,
+        t=t,
+        c=c,
+        search=search,
+        thresholds=thresholds,
+        links=links,
+        embed=embed,
+        overwrite=overwrite,
+        cancelled=cancelled,
+    )
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            report: StackReport = end.value
+            return report
+        if progress is not None:
+            progress(done, total)
+
+
+def stack_steps(
+    predictor: Predictor,
+    volume: Volume,
+    out: str | Path,
+    *,
+    axis: str = "z",
+    start: int | None = None,
+    stop: int | None = None,
+    t: int = 0,
+    c: int | None = None,
+    search: SearchSettings | None = None,
+    thresholds: Thresholds | None = None,
+    links: LinkSettings | None = None,
+    embed: Callable[[int], Embedding] | None = None,
+    overwrite: bool = False,
+    cancelled: Cancelled | None = None,
+) -> Steps:
+    """Do what `segment_stack` does step by step, for callers who do something else in between.
+
+    Yields
+    ------
+    (done, total) in slices. Nothing happens between two steps; not asking for the next one is as good as cancelling.
+    The generator returns the report.
+    """
     out = Path(out)
     check_target(volume, out)
     if len(volume.spatial_axes) == 2:
@@ -103,8 +155,8 @@ def segment_stack(
         )
     run = _Run(predictor, volume, labels, shelf, axis, range(first, end), t, c)
     run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
-    run.embed, run.progress, run.cancelled = embed or run.embed, progress, cancelled or run.cancelled
-    objects = run.link() if links.method == "link" else run.seeds()
+    run.embed, run.cancelled = embed or run.embed, cancelled or run.cancelled
+    objects = yield from (run.link() if links.method == "link" else run.seeds())
     if objects is not None:
         shelf.finish()
     return StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
@@ -136,7 +188,6 @@ class _Run:
         self.axis, self.slices, self.t, self.c = axis, slices, t, c
         self.search, self.thresholds, self.links = SearchSettings(), Thresholds(), LinkSettings()
         self.embed: Callable[[int], Embedding] = self._embed
-        self.progress: Progress | None = None
         self.cancelled: Cancelled = lambda: False
         self.calls = 0
         self.options: dict[str, Any] = {"axis": axis, "t": t, "c": c}
@@ -145,17 +196,15 @@ class _Run:
         plane = self.volume.plane(**{self.axis: index}, t=self.t, c=self.c)
         return self.predictor.embed(plane, lazily=True)
 
-    def _done(self, count: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(count, total)
-
-    def searched(self, index: int) -> bool:
-        """Search a slice unless that is done; False if cancelled before its end."""
+    def searched(self, index: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, bool]:
+        """Search a slice unless that is done, yielding `progress` meanwhile; False if cancelled before its end."""
         if index not in self.shelf:
-            found = look(self.predictor, self.embed(index), self.search, cancelled=self.cancelled)
+            found = Search(self.predictor, self.embed(index))
+            for _ in found.run(self.search):
+                yield progress
+                if self.cancelled():
+                    return False
             self.calls += found.calls
-            if self.cancelled():
-                return False
             self.shelf.put(index, found.records)
         return True
 
@@ -163,14 +212,14 @@ class _Run:
         """Return the masks that are kept on a slice."""
         return select(self.shelf.get(index), self.thresholds)
 
-    def link(self) -> dict[int, FoundObject] | None:
+    def link(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
         """Search every slice, link, write, fill gaps; None if cancelled."""
         graph = Links(self.links)
         for n, index in enumerate(self.slices):
-            if not self.searched(index):
+            if not (yield from self.searched(index, (n, len(self.slices)))):
                 return None
             graph.add(index, self.records(index))
-            self._done(n + 1, len(self.slices))
+            yield n + 1, len(self.slices)
         chains = dict(enumerate(graph.solve(), start=1))
         del graph
         objects = self._write(chains)
@@ -208,7 +257,7 @@ class _Run:
             self.labels.write_box(self.axis, index, (0, 0, *shape), drawing, t=self.t)
         return objects
 
-    def seeds(self) -> dict[int, FoundObject] | None:
+    def seeds(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
         """Search some slices and propagate what is new on each; None if cancelled."""
         wanted = seed_slices(self.slices.start, self.slices.stop, self.links.seed_step)
         note = self.shelf.noted() or {"done": [], "objects": {}}
@@ -222,7 +271,7 @@ class _Run:
             erase(self.labels, lambda plane: plane >= next_id, self.slices, axis=self.axis, t=self.t)
         for n, index in enumerate(wanted):
             if index not in note["done"]:
-                if not self.searched(index):
+                if not (yield from self.searched(index, (n, len(wanted)))):
                     return None
                 fresh = new_objects(self.records(index), self.labels.read_plane(self.axis, index, self.t))
                 for grown in grow(
@@ -244,5 +293,5 @@ class _Run:
                 next_id = max(objects, default=0) + 1
                 note["done"].append(index)
                 self.shelf.note({"done": note["done"], "objects": {k: o.scores for k, o in objects.items()}})
-            self._done(n + 1, len(wanted))
+            yield n + 1, len(wanted)
         return objects

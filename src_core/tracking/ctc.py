@@ -52,7 +52,9 @@ def write_ctc(tracking: Tracking, labels: LabelVolume, folder: str | Path) -> No
             frame = read_frame(labels, t).astype(np.uint16)
             write_atomically(
                 folder / f"mask{t:0{digits}d}.tif",
-                lambda part, frame=frame: tifffile.imwrite(part, frame, compression="zlib"),  # type: ignore[misc]
+                lambda part, frame=frame: tifffile.imwrite(  # type: ignore[misc]
+                    part, frame, photometric="minisblack", compression="zlib"
+                ),
             )
         lines = [f"{k} {t.first} {t.last} {t.parent or 0}\n" for k, t in sorted(tracking.tracks.items())]
         write_atomically(folder / "res_track.txt", lambda part: part.write_text("".join(lines)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src_core.automatic import SearchSettings, Thresholds, label_image, look, select
 from src_core.errors import VolumeError
@@ -19,9 +20,12 @@ from src_core.linking.run import described
 from src_core.linking.shelf import RecordShelf
 from src_core.predictor import Predictor
 from src_core.propagation.saving import may_write
-from src_core.tracking.solving import Frames, Tracking, TrackSettings
+from src_core.tracking.solving import Frames, Track, Tracking, TrackSettings, as_json, from_json
 from src_core.types import Cancelled, Progress
 from src_core.volumes import Volume
+
+WAITING = 2**31
+"""Ids from here on are of one time point only and wait for that of their track: who is renamed can be told."""
 
 
 def track(
@@ -87,8 +91,11 @@ def track(
         labels = create_labels(
             volume, out, overwrite=overwrite, prepare=lambda folder: RecordShelf.prepare(folder, request)
         )
+    note = shelf.noted() or {"done": 0}
+    if "tracks" in note:
+        return labels, _finished(labels, shelf, from_json(note["tracks"]))
     count = volume.sizes["t"]
-    for t in range((shelf.noted() or {"done": 0})["done"], count):
+    for t in range(note["done"], count):
         if len(volume.spatial_axes) == 2:
             found = look(
                 predictor, predictor.embed(volume.plane(t=t, c=c), lazily=True), search, cancelled=cancelled
@@ -96,7 +103,7 @@ def track(
             if cancelled is not None and cancelled():
                 return labels, None
             drawing = label_image(select(found.records, thresholds), volume.plane_shape(None))
-            labels.write_box(None, 0, (0, 0, *drawing.shape), drawing, t=t)  # type: ignore[arg-type]
+            _write(labels, (None, 0), _waiting(drawing), t)
         elif not _segmented(
             predictor,
             volume,
@@ -112,8 +119,16 @@ def track(
         shelf.note({"done": t + 1})
         if progress is not None:
             progress(t + 1, count)
+    tracking = _solved(labels, tracks or TrackSettings())
+    shelf.note({"tracks": as_json(tracking)})
+    return labels, _finished(labels, shelf, tracking)
+
+
+def _finished(labels: LabelVolume, shelf: RecordShelf, tracking: Tracking) -> Tracking:
+    """Give the objects their tracks' ids; what a killed run has renamed already stays as it is."""
+    _rename(labels, tracking, first=WAITING)
     shelf.finish()
-    return labels, track_labels(labels, tracks)
+    return _renamed(tracking)
 
 
 def _segmented(
@@ -124,8 +139,7 @@ def _segmented(
     report = segment_stack(predictor, volume, aside, t=t, c=c, **options)
     if report.complete:
         for where in _planes(labels):
-            plane = report.labels.read_plane(*where, t)
-            labels.write_box(*where, (0, 0, *plane.shape), plane, t=t)
+            _write(labels, where, _waiting(report.labels.read_plane(*where, t)), t)
         shutil.rmtree(aside)
     return report.complete
 
@@ -147,7 +161,13 @@ def track_labels(labels: LabelVolume, settings: TrackSettings | None = None) -> 
     """
     if "t" not in labels.axes:
         raise VolumeError(f"{labels.path} has no time axis: its axes are {', '.join(labels.axes)}")
-    frames = Frames(settings or TrackSettings())
+    tracking = _solved(labels, settings or TrackSettings())
+    _rename(labels, tracking)
+    return _renamed(tracking)
+
+
+def _solved(labels: LabelVolume, settings: TrackSettings) -> Tracking:
+    frames = Frames(settings)
     count = labels.shape[labels.axes.index("t")]
     for t in range(count):
         ids: set[int] = set()
@@ -157,15 +177,31 @@ def track_labels(labels: LabelVolume, settings: TrackSettings | None = None) -> 
         for earlier in range(max(0, t - frames.settings.max_gap - 1), t):
             pairs = ((labels.read_plane(*w, earlier), labels.read_plane(*w, t)) for w in _planes(labels))
             frames.add_overlaps(earlier, t, Contingency.of(pairs))
-    tracking = frames.solve()
-    for t in range(count):
+    return frames.solve()
+
+
+def _rename(labels: LabelVolume, tracking: Tracking, first: int = 1) -> None:
+    """Replace every id from `first` on by that of its track, 0 if it has none."""
+    for t in range(labels.shape[labels.axes.index("t")]):
         new = tracking.ids_at(t)
         for where in _planes(labels):
             plane = labels.read_plane(*where, t)
-            ids_here, places = np.unique(plane, return_inverse=True)
-            renamed = np.array([new.get(int(k), 0) for k in ids_here], np.uint32)[places].reshape(plane.shape)
-            labels.write_box(*where, (0, 0, *plane.shape), renamed, t=t)
-    return Tracking({k: type(v)(dict.fromkeys(v.places, k), v.parent) for k, v in tracking.tracks.items()})
+            ids, places = np.unique(plane, return_inverse=True)
+            renamed = [new.get(k, 0) if k >= first else k for k in ids.tolist()]
+            _write(labels, where, np.array(renamed, np.uint32)[places].reshape(plane.shape), t)
+
+
+def _renamed(tracking: Tracking) -> Tracking:
+    """Return the tracks of labels in which every object has the id of its track."""
+    return Tracking({k: Track(dict.fromkeys(v.places, k), v.parent) for k, v in tracking.tracks.items()})
+
+
+def _waiting(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    return np.where(labels > 0, labels + np.uint32(WAITING), 0).astype(np.uint32)
+
+
+def _write(labels: LabelVolume, where: tuple[str | None, int], plane: NDArray[np.uint32], t: int) -> None:
+    labels.write_box(*where, (0, 0, plane.shape[0], plane.shape[1]), plane, t=t)
 
 
 def _planes(labels: LabelVolume) -> Iterator[tuple[str | None, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from src_core.errors import PromptError
 from src_core.evaluation.instances import Contingency
@@ -82,6 +83,16 @@ class Tracking:
     def ids_at(self, t: int) -> dict[int, int]:
         """Return, for one time point, the id in its labels -> the track."""
         return {track.places[t]: k for k, track in self.tracks.items() if t in track.places}
+
+
+def as_json(tracking: Tracking) -> list[Any]:
+    """Return the tracks as JSON."""
+    return [[k, list(track.places.items()), track.parent] for k, track in tracking.tracks.items()]
+
+
+def from_json(value: list[Any]) -> Tracking:
+    """Return the tracks that `as_json` was given."""
+    return Tracking({k: Track({t: i for t, i in places}, parent) for k, places, parent in value})
 
 
 @dataclass

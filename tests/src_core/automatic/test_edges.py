@@ -37,6 +37,7 @@ def test_a_ridge_is_thinned_in_any_direction() -> None:
         distance = (y - 40) * np.cos(angle) + (x - 40) * np.sin(angle)
         ridge = np.exp(-(distance**2) / 18).astype(np.float32)
         kept = thinned(ridge) > 0.3
+        kept[[0, 1, 2, -3, -2, -1]] = kept[:, [0, 1, 2, -3, -2, -1]] = False  # the ridge ends at the rim
         assert np.abs(distance[kept]).max() < 1.5 and np.count_nonzero(kept) >= 70
 
 

@@ -11,6 +11,7 @@ import tifffile
 
 from src_core.labels import LabelVolume
 from src_core.synthetic import make_stack
+from src_core.tracking import read_ctc
 from tests.src_core.cli.conftest import Run
 from tests.src_core.image_files import write_ome_zarr
 
@@ -54,6 +55,28 @@ def test_one_slice(run: Run, nuclei: Path, tmp_path: Path, name: str) -> None:
     else:
         labels = LabelVolume.open(out)
         assert len(np.unique(labels.read_plane("z", 2))) == count + 1 and not labels.read_plane("z", 1).any()
+
+
+def test_a_series_is_followed(run: Run, tmp_path: Path) -> None:
+    stack = make_stack(8_000_301, (3, 96, 96), "nuclei", 10.0)
+    frames = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
+    tifffile.imwrite(tmp_path / "a.ome.tif", frames, metadata={"axes": "TYX"})
+    found = run(
+        "auto", tmp_path / "a.ome.tif", "--out", tmp_path / "a.zarr", "--tracks", tmp_path / "res", *FEW
+    )
+    assert found.exit_code == 0 and " tracks, " in found.output, found.output
+    tracking, images = read_ctc(tmp_path / "res")
+    assert len(images) == 3 and len(tracking.tracks) >= 4
+    refused = run(
+        "auto", samples_folder() / "plant_nuclei.ome.tif", "--out", tmp_path / "b.zarr", "--tracks", "c"
+    )
+    assert refused.exit_code == 2 and "no time axis" in refused.output
+
+
+def samples_folder() -> Path:
+    from src_core import samples
+
+    return Path(samples.__file__).parent
 
 
 def test_seeds_are_chosen_by_an_option(run: Run, nuclei: Path, tmp_path: Path) -> None:

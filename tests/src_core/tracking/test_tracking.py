@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from src_core.automatic import SearchSettings
 from src_core.errors import PromptError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.synthetic import make_stack
-from src_core.tracking import TrackSettings, napari_tracks, read_ctc, track, track_labels, write_ctc
+from src_core.tracking import TrackSettings, napari_tracks, read_ctc, run, track, track_labels, write_ctc
 
 SHAPE = (60, 80)
 
@@ -175,6 +176,41 @@ def test_a_series_is_found_and_followed(tmp_path: Path, depth: int) -> None:
         ids = set(np.unique(labels.read_plane(axis, 0, t)).tolist()) - {0}
         assert ids == set(tracking.ids_at(t).values())
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"], "nothing is left beside it"
+
+
+def test_a_run_killed_while_it_renames_goes_on_to_the_same_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(8_000_301, (3, 96, 96), "nuclei", 10.0)
+    volume = open_volume(np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)]), axes="tyx")
+    predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
+    whole, want = track(predictor, volume, tmp_path / "whole.zarr", search=few)
+    seen: list[int] = []
+    first = track(
+        predictor, volume, tmp_path / "a.zarr", search=few, progress=lambda *_: seen.append(1),
+        cancelled=lambda: len(seen) == 2,
+    )  # fmt: skip
+    assert first[1] is None and len(seen) == 2
+
+    class Killed(BaseException):
+        pass
+
+    write = run._write
+
+    def killed(labels: LabelVolume, where: Any, plane: Any, t: int) -> None:
+        if t == 1 and 0 < plane.max() < run.WAITING:
+            raise Killed
+        write(labels, where, plane, t)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_write", killed)
+        with pytest.raises(Killed):
+            track(predictor, volume, tmp_path / "a.zarr", search=few)
+    labels, tracking = track(predictor, volume, tmp_path / "a.zarr", search=few)
+    assert tracking == want
+    for t in range(3):
+        assert np.array_equal(labels.read_plane(None, 0, t), whole.read_plane(None, 0, t))
+    assert labels.read_plane(None, 0, 1).any()
 
 
 def test_a_cancelled_series_has_no_tracks(tmp_path: Path) -> None:
