@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -166,14 +167,17 @@ def _drafts(
     ids = dict(zip(kept, (state.id for state in states), strict=True))
     try:
         with session.edit("automatic objects") as edit:
-            session.enter(edit, [], [], started=list(ids.values()))
+            edit.undo, edit.redo = (
+                partial(session.withdraw, states, []),
+                partial(session.reinstate, states, []),
+            )
             for n, index in enumerate(slices, start=1):
                 plane = PlaneRef(axis, index, t)
                 _write(session, edit, plane, found.read(index), ids, scores)
                 progress = replace(progress, done=n, plane=plane)
                 yield progress
     finally:
-        session.withdraw([state for state in states if state.empty])
+        session.withdraw([state for state in states if state.empty], [])
 
 
 def _with_room(

@@ -90,7 +90,7 @@ class AutomaticWidget(Container):
         return Thresholds(
             min_score=float(self.score.value),
             min_stability=float(self.stability.value),
-            min_area_px=float(self.area.value),
+            min_area_px=int(self.area.value),
         )
 
     def _update(self) -> None:

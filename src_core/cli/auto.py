@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,7 +63,7 @@ def auto(
     ] = None,
     min_score: Annotated[float | None, typer.Option(help="Least predicted IoU of a mask.")] = None,
     min_stability: Annotated[float | None, typer.Option(help="Least stability of a mask's outline.")] = None,
-    min_area: Annotated[float | None, typer.Option(help="Smaller masks are dropped, in pixels.")] = None,
+    min_area: Annotated[int | None, typer.Option(help="Smaller masks are dropped, in pixels.")] = None,
     min_slices: Annotated[int | None, typer.Option(help="Objects on fewer slices are dropped.")] = None,
     points_per_side: Annotated[
         int, typer.Option(help="Density of the point grid, for each network tile.")
@@ -95,7 +95,7 @@ def auto(
     from src_core.errors import PromptError
     from src_core.linking import LinkSettings, segment_stack
 
-    given = {"min_score": min_score, "min_stability": min_stability, "min_area_px": min_area}
+    given: dict[str, Any] = {"min_score": min_score, "min_stability": min_stability, "min_area_px": min_area}
     thresholds = Thresholds(**{k: v for k, v in given.items() if v is not None})
     search = SearchSettings(points_per_side, adaptive=not full_grid, layers=layers)
     chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
