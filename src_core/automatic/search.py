@@ -103,6 +103,7 @@ class Search:
                     again.append(point)
                 else:
                     self._keep(point, [f for f in found if not f.cut])
+            self.embedding.shrink(MAX_BYTES)
             yield len(members) if level == 0 else 0
         if again:
             yield from self.ask(np.array(again), level + 1)
@@ -148,6 +149,8 @@ class Search:
 
 SUGGESTED_PART, COARSER = 0.1875, 4
 """An adaptive search asks suggestions, at most this part of the full grid, then on a grid so much coarser."""
+MAX_BYTES = 2**30
+"""Tiles of very large planes are encoded again rather than kept beyond it."""
 POINTS_PART, BUDGET_PART = 0.19, 0.25
 """An adaptive search asks the decoder so often, as parts of the full grid: about points, and with boxes in all."""
 CROP_OVERLAP = 512 / 1500
