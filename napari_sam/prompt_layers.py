@@ -78,7 +78,42 @@ def boxes_layer(viewer: ViewerModel, image: Image) -> Shapes:
     return layer
 
 
-class Preview:
+class Placed:
+    """A labels layer of a part of the image only."""
+
+    image: Image
+    layer: Labels
+
+    def fill(self, part: NDArray[np.unsignedinteger], corner: NDArray[np.float64]) -> None:
+        """Show pixels whose first one is the image's pixel `corner`.
+
+        New data and a new place make napari lay out all layers again; what can stay is left as it is.
+        """
+        layer, place = self.layer, self._translate(corner)
+        same = layer.data.shape == part.shape
+        if same:
+            layer.data[...] = part
+        else:
+            layer.data = part
+        if not np.array_equal(layer.translate, place):
+            layer.translate = place
+        elif same:
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Show the pixels as they are now."""
+        self.layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+    def _translate(self, corner: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the translation that puts a layer's first pixel where the image has the pixel `corner`."""
+        image = self.image
+        world = np.asarray(image.data_to_world(corner)) - np.asarray(image.data_to_world(0 * corner))
+        # A layer is translated after it is scaled, rotated and sheared, and before its affine transform.
+        moved: NDArray[np.float64] = np.linalg.solve(np.asarray(image.affine.linear_matrix), world)
+        return np.asarray(image.translate) + moved
+
+
+class Preview(Placed):
     """The candidate as an outline on its own plane: a layer of the mask's box only, never a whole volume.
 
     napari looks for the outline in all of the layer whenever anything about it changes; on a plane of
@@ -108,7 +143,7 @@ class Preview:
         shape[rows], shape[columns] = part.shape
         corner = np.array([p or 0 for p in on_screen.position], float)
         corner[rows], corner[columns] = y.start, x.start
-        self._fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
+        self.fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
         # The outline marks pixels: on a small image two of them would hide what they outline.
         contour = 1 if max(mask.shape) < 400 else 2
         if self.viewer.dims.ndisplay == 3:
@@ -118,38 +153,11 @@ class Preview:
         if not self.layer.visible:
             self.layer.visible = True
 
-    def _fill(self, part: NDArray[np.uint8], corner: NDArray[np.float64]) -> None:
-        """Show pixels whose first one is the image's pixel `corner`.
-
-        New data and a new place make napari lay out all layers again; what can stay is left as it is.
-        """
-        layer, place = self.layer, self._translate(corner)
-        same = layer.data.shape == part.shape
-        if same:
-            layer.data[...] = part
-        else:
-            layer.data = part
-        if not np.array_equal(layer.translate, place):
-            layer.translate = place
-        elif same:
-            self._redraw()
-
-    def _redraw(self) -> None:
-        self.layer.refresh(extent=False, thumbnail=False, highlight=False)
-
-    def _translate(self, corner: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the translation that puts a layer's first pixel where the image has the pixel `corner`."""
-        image = self.image
-        world = np.asarray(image.data_to_world(corner)) - np.asarray(image.data_to_world(0 * corner))
-        # A layer is translated after it is scaled, rotated and sheared, and before its affine transform.
-        moved: NDArray[np.float64] = np.linalg.solve(np.asarray(image.affine.linear_matrix), world)
-        return np.asarray(image.translate) + moved
-
     def clear(self) -> None:
         """Show nothing."""
         if self.layer.data.any():
             self.layer.data[...] = 0
-            self._redraw()
+            self.redraw()
         if self.layer.contour:
             self.layer.contour = 0  # an empty outline would still make napari warn in 3-D display
 

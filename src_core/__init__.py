@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from src_core.automatic import automatic_masks
     from src_core.embedding import Embedding
     from src_core.embeddings import EmbeddingStore
     from src_core.errors import CacheError, CheckpointError, PromptError, SamError, SessionError, VolumeError
     from src_core.labels import LabelVolume
+    from src_core.linking import segment_stack
     from src_core.predictor import Predictor
     from src_core.prompts import Prompts
     from src_core.propagation import (
@@ -63,11 +65,13 @@ __all__ = [
     "Volume",
     "VolumeError",
     "anchor_masks",
+    "automatic_masks",
     "open_session",
     "open_volume",
     "propagate",
     "propagate_to_labels",
     "replay",
+    "segment_stack",
 ]
 
 _HOME = {
@@ -92,11 +96,13 @@ _HOME = {
     "Volume": "volumes",
     "VolumeError": "errors",
     "anchor_masks": "propagation",
+    "automatic_masks": "automatic",
     "open_session": "session",
     "open_volume": "volumes",
     "propagate": "propagation",
     "propagate_to_labels": "propagation",
     "replay": "session",
+    "segment_stack": "linking",
 }
 
 

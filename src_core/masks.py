@@ -1,6 +1,8 @@
-"""Where a mask lies on its plane."""
+"""Where a mask lies on its plane, and masks kept small."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,3 +27,43 @@ def innermost(mask: Mask) -> tuple[int, int]:
     distance = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.unravel_index(int(distance.argmax()), mask.shape)
     return int(y), int(x)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """A non-empty mask as the bits of its bounding box (y0, x0, y1, x1) on a plane of `shape`."""
+
+    bits: NDArray[np.uint8]
+    box: Box
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, mask: Mask, corner_yx: tuple[int, int] = (0, 0), shape: tuple[int, int] | None = None
+    ) -> PackedMask:
+        """Pack a (h, w) bool mask that lies at `corner_yx` of a plane of `shape`; by default it is the plane."""
+        y0, x0, y1, x1 = bounds(mask)
+        top, left = corner_yx
+        return cls(
+            np.packbits(mask[y0:y1, x0:x1]),
+            (y0 + top, x0 + left, y1 + top, x1 + left),
+            (mask.shape[0], mask.shape[1]) if shape is None else shape,
+        )
+
+    @property
+    def where(self) -> tuple[slice, slice]:
+        """The bounding box as an index of the plane."""
+        y0, x0, y1, x1 = self.box
+        return slice(y0, y1), slice(x0, x1)
+
+    def crop(self) -> Mask:
+        """Return the (h, w) bool mask within the bounding box."""
+        y0, x0, y1, x1 = self.box
+        inside = np.unpackbits(self.bits, count=(y1 - y0) * (x1 - x0))
+        return inside.astype(np.bool_).reshape(y1 - y0, x1 - x0)
+
+    def unpack(self) -> Mask:
+        """Return the (H, W) bool mask of the plane."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask[self.where] = self.crop()
+        return mask

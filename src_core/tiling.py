@@ -181,6 +181,12 @@ class Tiling(Sequence[Tile]):
         return 1 + sum(len(grid) for grid in self.grids)
 
     @property
+    def native(self) -> range:
+        """The tiles that show all of the plane pixel by pixel, or the overview where that is good enough."""
+        found = (range(g.first, g.first + len(g)) for g in self.grids if g.zoom == 1)
+        return next(found, range(1))
+
+    @property
     def ahead(self) -> int:
         """How many tiles, from the first, are worth encoding ahead: all but the enlarged ones."""
         return 1 + sum(len(grid) for grid in self.grids if grid.zoom <= 1)

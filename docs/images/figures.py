@@ -9,6 +9,7 @@ The folder holds the sets that `napari-sam evaluate` measures; what is shown of 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from skimage.segmentation import find_boundaries
 from skimage.transform import resize
 
 import src_core
+from src_core.automatic import label_image
 from src_core.evaluation import iou
 from src_core.evaluation.datasets import objects_3d, subset_2d
 from src_core.evaluation.propagation import middle_slice
@@ -48,6 +50,7 @@ def main() -> None:
     _save("nano_training_images", _gallery())
     predictor = src_core.Predictor.load("nano")
     _save("nano_clicks", _answers(predictor, data))
+    _save("automatic", _automatic(predictor, data))
     for name in ("plant_nuclei_1135", "ovule_cells"):
         _save(name, _main_job(predictor, data, name))
 
@@ -77,6 +80,21 @@ def _answers(predictor: src_core.Predictor, data: Path) -> Picture:
         middle = len(found) // 2
         rows += [found[:8], found[middle - 4 : middle + 4], found[-8:]]
     return _grid([picture for row in rows for _, picture in row], 8)
+
+
+def _automatic(predictor: src_core.Predictor, data: Path) -> Picture:
+    """Images of nuclei that training never saw, beside the true outlines and those found without a prompt."""
+    tiles = []
+    for sample in itertools.islice(subset_2d(data / "dsb2018"), 3, None, 12):
+        image = _rgb(stretch(sample.image))[:320, :320]
+        labels = label_image(src_core.automatic_masks(predictor, image), (image.shape[0], image.shape[1]))
+        pair = [_outlined(image, sample.labels[:320, :320], TRUTH), _outlined(image, labels, ANSWER)]
+        tiles += [_square(picture) for picture in pair]
+    return _grid(tiles[:8], 4)
+
+
+def _square(picture: Picture, side: int = 256) -> Picture:
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _main_job(predictor: src_core.Predictor, data: Path, name: str) -> Picture:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from src_core import __version__
-from src_core.cli import demo, embed, evaluate, info, measure, models, propagate, replay, segment, train
+from src_core.cli import auto, demo, embed, evaluate, info, measure, models, propagate, replay, segment, train
 from src_core.errors import SamError
 
 BAD_INPUT = 2
@@ -82,6 +82,7 @@ app.command()(info.info)
 app.command()(models.models)
 app.command(cls=segment.PromptCommand)(segment.segment)
 app.command(cls=segment.PromptCommand)(propagate.propagate)
+app.command()(auto.auto)
 app.command()(embed.embed)
 app.command()(replay.replay)
 app.command()(measure.measure)

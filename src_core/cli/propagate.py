@@ -95,7 +95,7 @@ def propagate(
     }
     settings = PropagationSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     predictor = load_predictor(model, device)
-    store = _store(predictor, volume, embeddings, axis, time, channel) if sliced else None
+    store = stored_embeddings(predictor, volume, embeddings, axis, time, channel) if sliced else None
     with progress_bar("propagating") as progress:
         report = propagate_to_labels(
             predictor,
@@ -124,7 +124,7 @@ def propagate(
         typer.echo(f"napari-sam: {store.problem}", err=True)
 
 
-def _store(
+def stored_embeddings(
     predictor: Predictor, volume: Volume, folder: Path | None, axis: str, t: int, channel: int | None
 ) -> EmbeddingStore | None:
     """Open the embeddings the user names, or those beside the image if there are any."""

@@ -122,7 +122,7 @@ def propagate_to_labels(
     # Embeddings from disk are rounded: a run that begins with them ends with them.
     request["embeddings"] = "as computed" if embed is None else "stored"
     store = RunStore(out)
-    resumed = _may_write(out, store, request, overwrite)
+    resumed = may_write(out, store, request, overwrite)
     if resumed:
         anchors, labels = store.anchors(), LabelVolume.open(out)
         saved = store.load()
@@ -265,7 +265,7 @@ def _digest(prompt: Prompts) -> list[Any] | None:
     return [xxhash.xxh128(prompt.mask.tobytes()).hexdigest(), list(prompt.mask.shape), window]
 
 
-def _may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bool) -> bool:
+def may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bool) -> bool:
     """Return whether `out` is this run's own unfinished output; raise `SessionError` if it is another's."""
     unfinished = store.request()
     if unfinished is not None and is_label_group(out):

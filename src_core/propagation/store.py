@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from src_core.continuity import Memory
 from src_core.errors import SessionError
 from src_core.labels.files import disk_errors
-from src_core.masks import Mask
+from src_core.masks import Mask, PackedMask
 from src_core.propagation.run import Anchors
-from src_core.propagation.tracks import Crop, PackedMask, PropagationState, Track, Waiting
+from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 
 FOLDER = ".napari-sam-run"
 """Inside the label group, so that whoever replaces the labels removes the state that belongs to them."""
@@ -51,8 +51,8 @@ class RunStore:
                 arrays |= _mask_arrays(f"{index}/{identity}", PackedMask.of(mask))
         with disk_errors(f"store the run's state in {store.folder}"):
             store.folder.mkdir()
-            store._replace("anchors.npz", _packed(arrays))
-            store._replace("request.json", json.dumps(request, indent=1).encode())
+            store.replace("anchors.npz", packed(arrays))
+            store.replace("request.json", json.dumps(request, indent=1).encode())
 
     def request(self) -> dict[str, Any] | None:
         """Return the request of the unfinished run, or None if there is none."""
@@ -64,7 +64,7 @@ class RunStore:
 
     def anchors(self) -> dict[int, dict[int, Mask]]:
         """Return the anchors that `begin` was given, in the same order."""
-        arrays = self._read("anchors.npz")
+        arrays = self.read("anchors.npz")
         anchors: dict[int, dict[int, Mask]] = {}
         for key in _keys(arrays):
             index, identity = (int(n) for n in key.split("/"))
@@ -87,14 +87,14 @@ class RunStore:
                 crops: Arrays = {}
                 for k, crop in new.items():
                     crops |= _crop_arrays(str(k), crop)
-                self._replace(f"waiting-{state.index}.npz", _packed(crops))
-            self._replace("state.npz", _packed(arrays))
+                self.replace(f"waiting-{state.index}.npz", packed(crops))
+            self.replace("state.npz", packed(arrays))
 
     def load(self) -> tuple[PropagationState, dict[str, Any]] | None:
         """Return the last state and its notes, or None if the run was killed before its first."""
         if not (self.folder / "state.npz").exists():
             return None
-        arrays = self._read("state.npz")
+        arrays = self.read("state.npz")
         direction, index = (int(n) for n in arrays.pop("at"))
         notes = json.loads(arrays.pop("notes").tobytes())
         tracks = {}
@@ -110,7 +110,7 @@ class RunStore:
         for path in sorted(self.folder.glob("waiting-*.npz"), key=lambda p: int(p.stem.split("-")[1])):
             plane = int(path.stem.split("-")[1])
             if plane <= index if direction > 0 else plane < index:
-                crops = self._read(path.name)
+                crops = self.read(path.name)
                 waiting |= {(int(key), plane): _crop_from(crops, key) for key in _keys(crops)}
         return PropagationState(direction, index, tracks, waiting), notes
 
@@ -121,12 +121,14 @@ class RunStore:
             (self.folder / "request.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder)
 
-    def _replace(self, name: str, content: bytes) -> None:
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file of the state: the old one or the new, never half of it."""
         part = self.folder / f"{name}.part"
         part.write_bytes(content)
         os.replace(part, self.folder / name)
 
-    def _read(self, name: str) -> Arrays:
+    def read(self, name: str) -> Arrays:
+        """Return the arrays of a file of the state; raise `SessionError` if it is damaged."""
         path = self.folder / name
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -138,7 +140,8 @@ class RunStore:
             ) from error
 
 
-def _packed(arrays: Arrays) -> bytes:
+def packed(arrays: Arrays) -> bytes:
+    """Return arrays as the content of an .npz file."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from src_core import frames
 from src_core.continuity import Memory
-from src_core.masks import Mask, bounds, innermost
+from src_core.masks import Mask, PackedMask, bounds, innermost
 from src_core.prompts import Prompts
 from src_core.propagation.settings import confidence
 from src_core.tiling import Extent
@@ -17,29 +17,6 @@ from src_core.types import Candidates
 
 FAINT_LOGIT = -4.0
 """Logits below it are as good as background and are not kept while an answer waits."""
-
-
-@dataclass(frozen=True, eq=False)
-class PackedMask:
-    """A non-empty mask as the bits of its bounding box (y0, x0, y1, x1) on a plane of `shape`."""
-
-    bits: NDArray[np.uint8]
-    box: tuple[int, int, int, int]
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, mask: Mask) -> PackedMask:
-        """Pack a (H, W) bool mask."""
-        y0, x0, y1, x1 = bounds(mask)
-        return cls(np.packbits(mask[y0:y1, x0:x1]), (y0, x0, y1, x1), (mask.shape[0], mask.shape[1]))
-
-    def unpack(self) -> Mask:
-        """Return the (H, W) bool mask."""
-        y0, x0, y1, x1 = self.box
-        mask = np.zeros(self.shape, np.bool_)
-        inside = np.unpackbits(self.bits, count=(y1 - y0) * (x1 - x0))
-        mask[y0:y1, x0:x1] = inside.reshape(y1 - y0, x1 - x0)
-        return mask
 
 
 @dataclass(frozen=True, eq=False)

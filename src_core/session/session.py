@@ -130,12 +130,16 @@ class Session(Objects):
     def write_step(
         self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], scores: dict[int, float]
     ) -> None:
-        """Write what propagation found on a plane, as part of `edit`; anchors are left alone."""
+        """Write what was found on a plane without the user, as part of `edit`; anchors are left alone.
+
+        Undoing `edit` forgets objects that had no mask before it.
+        """
         with self._lock:  # or the user could make an anchor between the look and the writing
             open_masks = {k: m for k, m in masks.items() if self._open(k, plane)}
             if open_masks:
+                started = [k for k in open_masks if self._object(k).empty]
                 scored = [(plane_key("score", k, plane), float(scores[k])) for k in open_masks]
-                self._write(edit, plane, open_masks, scored)
+                self._write(edit, plane, open_masks, scored, started)
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         """Write masks of new objects on a plane; it becomes an anchor, and undoing `edit` forgets them again."""

@@ -50,7 +50,7 @@ def test_widgets_take_a_viewer_and_are_widgets() -> None:
     from magicgui.widgets import Container
 
     widgets = MANIFEST.contributions.widgets or []
-    assert [w.display_name for w in widgets] == ["Segment", "Propagate", "Objects", "Models"]
+    assert [w.display_name for w in widgets] == ["Segment", "Propagate", "Objects", "Automatic", "Models"]
     for widget in widgets:
         class_ = _named(COMMANDS[widget.command].python_name)
         assert isinstance(class_, type) and issubclass(class_, (QWidget, Container))
@@ -97,7 +97,7 @@ def test_napari_opens_every_panel(viewer: Any) -> None:
     for widget in MANIFEST.contributions.widgets or ():
         dock, _ = viewer.window.add_plugin_dock_widget(MANIFEST.name, widget.display_name)
         assert dock.name.startswith(widget.display_name)
-    assert len(viewer.window.dock_widgets) == 4
+    assert len(viewer.window.dock_widgets) == 5
 
 
 def test_panels_opened_from_the_menu_share_what_scripts_see(viewer: Any) -> None:

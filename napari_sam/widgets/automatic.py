@@ -1,0 +1,232 @@
+"""Everything at once: a preview on the slice on screen, sliders that answer at once, then the whole stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from magicgui.widgets import ComboBox, Container, FloatSlider, Label, PushButton, RangeSlider, SpinBox
+
+from napari_sam.layers import OnScreen
+from napari_sam.proposals import Proposals
+from napari_sam.registry import attach
+from src_core.automatic import MaskRecord, Thresholds, label_image, select
+from src_core.linking import LinkSettings
+from src_core.session_automatic import AutomaticProgress, SliceSearch, plane_steps, stack_to_session
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_sam.running import Progress
+
+LINK, SEEDS = "search every slice", "search some, propagate"
+
+
+class AutomaticWidget(Container):
+    """Preview, thresholds, and the stack."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        usual = Thresholds()
+        self.preview = PushButton(
+            text="Find objects on this slice", tooltip="Shows them; nothing is kept yet"
+        )
+        self.score = FloatSlider(
+            label="sure", min=0, max=1, step=0.01, value=usual.min_score,
+            tooltip="Show only objects that the network is at least this sure of",
+        )  # fmt: skip
+        self.stability = FloatSlider(
+            label="sharp", min=0, max=1, step=0.01, value=usual.min_stability,
+            tooltip="Show only objects whose outline is at least this sharp",
+        )  # fmt: skip
+        self.area = SpinBox(
+            label="smallest", min=1, max=1_000_000, value=int(usual.min_area_px), tooltip="In pixels"
+        )
+        self.count = Label(value="")
+        self.keep = PushButton(
+            text="Keep these as drafts", tooltip="They become objects to check; one undo takes them all back"
+        )
+        self.method = ComboBox(
+            label="stack", choices=[LINK, SEEDS],
+            tooltip="Search every slice and link what is found, or search some and carry it through the others",
+        )  # fmt: skip
+        self.span = RangeSlider(label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice")
+        self.run = PushButton(
+            text="Find objects in the stack", tooltip="With the thresholds above. Stopped, it goes on later"
+        )
+        self.stop = PushButton(text="Stop", tooltip="Go on later from here (Shift-G)", enabled=False)
+        self.report = Label(value="")
+        super().__init__(
+            widgets=[
+                self.preview, self.score, self.stability, self.area, self.count, self.keep,
+                self.method, self.span, self.run, self.stop, self.report,
+            ],
+            labels=True,
+        )  # fmt: skip
+        self.interaction = attach(self.native, napari_viewer, self._end)
+        self.native.setMinimumWidth(260)
+        self._records: list[MaskRecord] = []
+        self._shown: tuple[OnScreen, Proposals] | None = None
+        self._axis: tuple[str | None, int] = (None, 0)
+        self.preview.changed.connect(self._search)
+        self.keep.changed.connect(self._keep)
+        self.run.changed.connect(self._run)
+        self.stop.changed.connect(lambda: self.interaction.stop())
+        for slider in (self.score, self.stability, self.area):
+            slider.changed.connect(self._show)
+        self.interaction.changed.connect(self._update)
+        self.interaction.ready_changed.connect(self._moved)
+        self.interaction.progress_changed.connect(self._progressed)
+        self._update()
+
+    def _end(self) -> None:
+        self.interaction.changed.disconnect(self._update)
+        self.interaction.ready_changed.disconnect(self._moved)
+        self.interaction.progress_changed.disconnect(self._progressed)
+        self._forget()
+        self.enabled = False
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What the sliders say."""
+        return Thresholds(
+            min_score=float(self.score.value),
+            min_stability=float(self.stability.value),
+            min_area_px=int(self.area.value),
+        )
+
+    def _update(self) -> None:
+        interaction = self.interaction
+        session = interaction.session
+        if session is None or (self._shown is not None and interaction.image is not self._shown[1].image):
+            self._forget()
+        on_screen = interaction.on_screen() if session is not None else None
+        axis = on_screen.plane.axis if on_screen is not None else None
+        free = on_screen is not None and not interaction.propagating and not interaction.loading
+        self.preview.enabled = free
+        self.keep.enabled = free and self._shown is not None
+        self.run.enabled = free and axis is not None
+        self.stop.enabled = interaction.propagating
+        count = session.volume.n_planes(axis) if session is not None and axis is not None else 2
+        if (axis, count) != self._axis:
+            self._axis = (axis, count)
+            self.span.max = max(count - 1, 1)
+            self.span.value = (0, max(count - 1, 1))
+
+    # ---------------------------------------------------------------- one slice
+
+    def _search(self) -> None:
+        interaction, on_screen = self.interaction, self.interaction.on_screen()
+        if interaction.running is None or interaction.cache is None or on_screen is None:
+            return
+        search = SliceSearch(interaction.cache, on_screen.plane)
+
+        def searched(_: Progress | None, stopped: bool) -> None:
+            if stopped:
+                interaction.said.emit("Stopped.")
+                return
+            self._found(on_screen, search.records)
+
+        interaction.running.begin(search.steps(), "Looking at this slice…", searched)
+
+    def _found(self, on_screen: OnScreen, records: list[MaskRecord]) -> None:
+        self._forget()
+        image = self.interaction.image
+        if image is None:
+            return
+        active = self.interaction.viewer.layers.selection.active
+        self._records = records
+        self._shown = (on_screen, Proposals(self.interaction.viewer, image))
+        self.interaction.viewer.layers.selection.active = active  # so that the next click is a prompt
+        self._show()
+        self._update()
+
+    def _show(self) -> None:
+        """Choose again among what was found; the network is not asked."""
+        session = self.interaction.session
+        if self._shown is None or session is None:
+            return
+        on_screen, layer = self._shown
+        kept = select(self._records, self.thresholds)
+        layer.show(on_screen, label_image(kept, session.volume.plane_shape(on_screen.plane.axis)))
+        self.count.value = f"{len(kept)} objects on this slice"
+
+    def _keep(self) -> None:
+        interaction, session = self.interaction, self.interaction.session
+        if self._shown is None or session is None or interaction.running is None:
+            return
+        kept = select(self._records, self.thresholds)
+        plane = self._shown[0].plane
+        self._forget()
+        interaction.running.begin(plane_steps(session, plane, kept), "Keeping drafts…", self._kept)
+
+    def _kept(self, progress: Progress | None, stopped: bool) -> None:
+        if isinstance(progress, AutomaticProgress):
+            self.report.value = _summary(progress, stopped)
+            self.interaction.said.emit(self.report.value)
+        self._go_to_worst()
+
+    def _moved(self) -> None:
+        """Another slice is on screen: what was found on the last one is put away."""
+        if self._shown is None:
+            return
+        on_screen = self.interaction.on_screen()
+        if on_screen is not None and on_screen.plane != self._shown[0].plane:
+            self._forget()
+            self._update()
+
+    def _forget(self) -> None:
+        if self._shown is not None:
+            self._shown[1].close()
+        self._shown, self._records = None, []
+        self.count.value = ""
+
+    # ---------------------------------------------------------------- the stack
+
+    def _run(self) -> None:
+        interaction, on_screen = self.interaction, self.interaction.on_screen()
+        session, cache = interaction.session, interaction.cache
+        if session is None or cache is None or interaction.running is None or on_screen is None:
+            return
+        if on_screen.plane.axis is None:
+            interaction.said.emit("A single image has no slices: keep what is found on it.")
+            return
+        self._forget()
+        first, last = (int(v) for v in self.span.value)
+        steps = stack_to_session(
+            session,
+            cache,
+            axis=on_screen.plane.axis,
+            t=on_screen.plane.t,
+            start=first,
+            stop=last + 1,
+            thresholds=self.thresholds,
+            links=LinkSettings(method="seeds" if self.method.value == SEEDS else "link"),
+        )
+        self.report.value = ""
+        interaction.running.begin(steps, "Looking for objects in the stack…", self._kept)
+
+    def _progressed(self, progress: Progress | None, left: float | None) -> None:
+        self._update()
+        if isinstance(progress, AutomaticProgress) and progress.unit == "slice":
+            what = "searched" if progress.plane is None else "written"
+            time = "" if left is None else f", about {left:.0f} s left"
+            self.report.value = f"{progress.done} of {progress.total} slices {what}{time}"
+
+    def _go_to_worst(self) -> None:
+        """Begin the review with the object that is least sure."""
+        session, scene = self.interaction.session, self.interaction.scene
+        if session is None or scene is None:
+            return
+        drafts = [o for o in session.objects.values() if o.scores and not o.done and not o.anchors]
+        if drafts and self.interaction.on_screen() is not None:
+            worst = min(drafts, key=lambda o: sum(o.scores.values()) / len(o.scores))
+            self.interaction.select(worst.id)
+            scene.go_to(worst.id)
+
+
+def _summary(progress: AutomaticProgress, stopped: bool) -> str:
+    if stopped:
+        return "Stopped; the same button goes on from here."
+    words = f"{progress.made} draft object{'s' * (progress.made != 1)}"
+    if progress.left_out:
+        words += f"; {progress.left_out} were labelled already"
+    return f"{words}. The least sure is on screen."

@@ -1,0 +1,118 @@
+"""Labels into other formats: COCO run lengths, one JSON a slice, and label TIFF; and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from src_core.automatic.coco import read_coco, write_coco
+from src_core.automatic.records import MaskRecord, label_image
+from src_core.errors import PromptError
+from src_core.files import write_atomically
+from src_core.labels import LabelVolume
+from src_core.masks import PackedMask
+
+Scores = Callable[[int, int], float]
+"""Returns the confidence of an object on a slice: scores(slice, id)."""
+
+
+def records_of(labels: NDArray[Any], scores: Mapping[int, float] | None = None) -> dict[int, MaskRecord]:
+    """Return the objects of a (H, W) label image by id, with scores of 1 where none are given."""
+    ids, places = np.unique(labels, return_inverse=True)
+    # Numbered without gaps: ids may be as large as uint32 holds.
+    numbered = places.reshape(labels.shape) + 1
+    found = {}
+    for n, where in enumerate(ndi.find_objects(numbered), start=1):
+        identity = int(ids[n - 1])
+        if where is None or identity == 0:
+            continue
+        crop = numbered[where] == n
+        mask = PackedMask.of(crop, (where[0].start, where[1].start), (labels.shape[0], labels.shape[1]))
+        y, x = np.argwhere(crop).mean(0) + mask.box[:2]
+        score = 1.0 if scores is None else scores.get(identity, 1.0)
+        found[identity] = MaskRecord(mask, int(np.count_nonzero(crop)), score, 1.0, (float(y), float(x)))
+    return found
+
+
+def labels_to_coco(
+    labels: LabelVolume, folder: str | Path, *, axis: str = "z", t: int = 0, scores: Scores | None = None
+) -> list[Path]:
+    """Write the objects of each slice to `<folder>/<axis><slice>.json`, in the format of SA-1B.
+
+    Slices without objects have no file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for index in range(labels.shape[labels.axes.index(axis)]):
+        plane = labels.read_plane(axis, index, t)
+        ids = [int(k) for k in np.unique(plane) if k]
+        if ids:
+            own = None if scores is None else {k: scores(index, k) for k in ids}
+            found = records_of(plane, own)
+            path = folder / f"{axis}{index:05d}.json"
+            write_coco(
+                path,
+                list(found.values()),
+                (plane.shape[0], plane.shape[1]),
+                file_name=f"{labels.name} {axis}={index}",
+                image_id=index,
+                ids=list(found),
+            )
+            written.append(path)
+    return written
+
+
+def coco_to_labels(folder: str | Path, labels: LabelVolume, *, axis: str = "z", t: int = 0) -> int:
+    """Read what `labels_to_coco` has written into a label volume; returns how many slices had objects.
+
+    Raises
+    ------
+    PromptError
+        A file is damaged, is not named after a slice, or is of a plane of another shape.
+    """
+    paths = sorted(Path(folder).glob(f"{axis}*.json"))
+    for path in paths:
+        try:
+            index = int(path.stem.removeprefix(axis))
+        except ValueError:
+            raise PromptError(f"{path} is not named after a slice, such as {axis}00012.json") from None
+        found, shape = read_coco(path)
+        there = labels.read_plane(axis, index, t).shape
+        if there != shape:
+            raise PromptError(f"{path} is of a plane of {shape}, the labels have {there}")
+        drawing = label_image(list(found.values()), shape, list(found))
+        labels.write_box(axis, index, (0, 0, *shape), drawing, t=t)
+    return len(paths)
+
+
+def labels_to_tiff(labels: LabelVolume, path: str | Path, *, axis: str = "z", t: int = 0) -> None:
+    """Write a label volume as a TIFF, slice by slice: uint16, or uint32 where ids need it."""
+    import tifffile
+
+    count = labels.shape[labels.axes.index(axis)]
+    largest = max((int(labels.read_plane(axis, k, t).max(initial=0)) for k in range(count)), default=0)
+    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    shape = labels.read_plane(axis, 0, t).shape
+
+    def planes() -> Iterator[NDArray[Any]]:
+        for index in range(count):
+            yield labels.read_plane(axis, index, t).astype(dtype)
+
+    write_atomically(
+        Path(path),
+        lambda part: tifffile.imwrite(
+            part,
+            planes(),
+            shape=(count, *shape),
+            dtype=dtype,
+            photometric="minisblack",
+            compression="zlib",
+            metadata={"axes": "ZYX"},
+        ),
+    )

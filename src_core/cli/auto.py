@@ -1,0 +1,243 @@
+"""`napari-sam auto`: every object of a plane or a stack, without a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from src_core.cli.options import (
+    AxisOption,
+    ChannelOption,
+    DeviceOption,
+    EmbeddingsOption,
+    ImageArgument,
+    ModelOption,
+    OverwriteOption,
+    RangeOption,
+    TimeOption,
+    check_free,
+    console,
+    load_predictor,
+    open_image,
+    plane_range,
+    progress_bar,
+    write_aside,
+)
+from src_core.cli.propagate import stored_embeddings
+
+if TYPE_CHECKING:
+    from src_core.automatic import MaskRecord
+    from src_core.linking import StackReport
+    from src_core.volumes import Volume
+
+N_WORST = 5
+"""How many objects the summary names for review."""
+
+
+def auto(
+    image: ImageArgument,
+    out: Annotated[
+        Path,
+        typer.Option(help="The OME-Zarr label image to write; for one slice also a .tif or a COCO .json."),
+    ],
+    plane: Annotated[
+        int | None, typer.Option(help="Only this slice; a stack is searched as a whole.")
+    ] = None,
+    tiff: Annotated[Path | None, typer.Option(help="Also write the stack's labels to this TIFF.")] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write each slice's masks as COCO RLE, one JSON each."),
+    ] = None,
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Follow the objects of a time series; the tracks go here as the Cell Tracking Challenge has them.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        bool | None,
+        typer.Option("--seeds/--link", help="Search a few slices and propagate, or search all and link."),
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Least predicted IoU of a mask.")] = None,
+    min_stability: Annotated[float | None, typer.Option(help="Least stability of a mask's outline.")] = None,
+    min_area: Annotated[int | None, typer.Option(help="Smaller masks are dropped, in pixels.")] = None,
+    min_slices: Annotated[int | None, typer.Option(help="Objects on fewer slices are dropped.")] = None,
+    points_per_side: Annotated[
+        int, typer.Option(help="Density of the point grid, for each network tile.")
+    ] = 32,
+    full_grid: Annotated[bool, typer.Option("--full-grid", help="Ask at every point of the grid.")] = False,
+    layers: Annotated[int, typer.Option(help="Also search enlarged crops, 2x2 in the first layer.")] = 0,
+    model: ModelOption = "nano",
+    axis: AxisOption = "z",
+    planes: RangeOption = None,
+    time: TimeOption = 0,
+    channel: ChannelOption = None,
+    device: DeviceOption = "auto",
+    embeddings: EmbeddingsOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Find every object of a slice or a stack.
+
+    Every searched slice is kept at once. Killed or interrupted, it goes on where it was when the same command is
+    given again.
+
+    \b
+    Examples:
+    napari-sam auto cells.ome.zarr --out objects.ome.zarr
+    napari-sam auto cells.ome.zarr --plane 24 --out masks.json
+    """  # noqa: D301 - click's mark for lines that must stay as they are
+    volume, sliced = open_image(image, axis)
+    start, stop = plane_range(planes)
+    from src_core.automatic import SearchSettings, Thresholds, automatic_masks
+    from src_core.errors import PromptError
+    from src_core.linking import LinkSettings, segment_stack
+
+    given: dict[str, Any] = {"min_score": min_score, "min_stability": min_stability, "min_area_px": min_area}
+    thresholds = Thresholds(**{k: v for k, v in given.items() if v is not None})
+    search = SearchSettings(points_per_side, adaptive=not full_grid, layers=layers)
+    chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
+    links = LinkSettings(**{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
+    if tracks is not None:
+        from src_core.tracking import track, write_ctc
+
+        predictor = load_predictor(model, device)
+        with progress_bar("following") as progress:
+            labels, tracking = track(
+                predictor,
+                volume,
+                out,
+                c=channel,
+                search=search,
+                thresholds=thresholds,
+                links=links,
+                overwrite=overwrite,
+                progress=progress,
+            )
+        if tracking is not None:
+            write_ctc(tracking, labels, tracks)
+            divisions = len({t.parent for t in tracking.tracks.values() if t.parent is not None})
+            console().print(f"{len(tracking.tracks)} tracks, {divisions} divisions; wrote {out} and {tracks}")
+        return
+    if not sliced or plane is not None:
+        _check_plane_output(out, overwrite)
+        if tiff is not None or coco is not None:
+            raise PromptError("--tiff and --coco are for stacks; name the file of one slice with --out")
+        found_plane = volume.plane(**({axis: plane} if sliced else {}), t=time, c=channel)
+        predictor = load_predictor(model, device)
+        with progress_bar("searching") as progress:
+            records = automatic_masks(
+                predictor, found_plane, search=search, thresholds=thresholds, progress=progress
+            )
+        _write_plane(
+            volume, out, records, found_plane.shape, axis if sliced else None, plane or 0, time, overwrite
+        )
+        console().print(f"{len(records)} objects; wrote {out}")
+        return
+    for path in (tiff, coco):
+        if path is not None:
+            check_free(path, overwrite=overwrite or path.is_dir())
+    predictor = load_predictor(model, device)
+    store = stored_embeddings(predictor, volume, embeddings, axis, time, channel)
+    with progress_bar("searching") as progress:
+        report = segment_stack(
+            predictor,
+            volume,
+            out,
+            axis=axis,
+            start=start,
+            stop=stop,
+            t=time,
+            c=channel,
+            search=search,
+            thresholds=thresholds,
+            links=links,
+            embed=None if store is None else store.along(axis, time),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _export(report, tiff, coco, axis, time, overwrite)
+    for line in describe(report, axis):
+        console().print(line)
+    console().print(f"wrote {out}")
+
+
+def _check_plane_output(out: Path, overwrite: bool) -> None:
+    from src_core.errors import SessionError
+
+    if out.suffix not in (".json", ".tif", ".tiff", ".zarr"):
+        raise SessionError(f"{out} must end in .json, .tif or .zarr: it says how the masks are written")
+    if out.suffix != ".zarr":
+        check_free(out, overwrite=overwrite)
+
+
+def _write_plane(
+    volume: Volume,
+    out: Path,
+    records: list[MaskRecord],
+    shape: tuple[int, int],
+    axis: str | None,
+    index: int,
+    t: int,
+    overwrite: bool,
+) -> None:
+    import numpy as np
+
+    from src_core.automatic import label_image, write_coco
+    from src_core.labels import create_labels
+
+    if out.suffix == ".json":
+        write_aside(
+            out,
+            lambda part: write_coco(part, records, shape, file_name=volume.name, image_id=index),
+            overwrite=overwrite,
+        )
+        return
+    drawing = label_image(records, shape)
+    if out.suffix == ".zarr":
+        create_labels(volume, out, overwrite=overwrite).write_box(axis, index, (0, 0, *shape), drawing, t=t)
+        return
+    import tifffile
+
+    dtype = np.uint16 if len(records) <= np.iinfo(np.uint16).max else np.uint32
+    write_aside(
+        out,
+        lambda part: tifffile.imwrite(
+            part, drawing.astype(dtype), photometric="minisblack", compression="zlib"
+        ),
+        overwrite=overwrite,
+    )
+
+
+def _export(
+    report: StackReport, tiff: Path | None, coco: Path | None, axis: str, t: int, overwrite: bool
+) -> None:
+    from src_core.automatic.exporting import labels_to_coco, labels_to_tiff
+
+    if tiff is not None:
+        write_aside(
+            tiff, lambda part: labels_to_tiff(report.labels, part, axis=axis, t=t), overwrite=overwrite
+        )
+    if coco is not None:
+        labels_to_coco(
+            report.labels,
+            coco,
+            axis=axis,
+            t=t,
+            scores=lambda index, k: report.objects[k].scores.get(index, 1.0) if k in report.objects else 1.0,
+        )
+
+
+def describe(report: StackReport, axis: str) -> list[str]:
+    """Say how many objects there are, and which to look at first."""
+    lines = ["went on from an unfinished run"] if report.resumed else []
+    lines.append(f"{len(report.objects)} objects")
+    worst = sorted(report.objects.items(), key=lambda item: item[1].confidence)[:N_WORST]
+    for k, found in worst:
+        lines.append(
+            f"object {k}: {axis}={found.first}..{found.last}, confidence {found.confidence:.2f}, "
+            f"least sure at {axis}={found.worst} ({found.scores[found.worst]:.2f})"
+        )
+    return lines

@@ -1,0 +1,82 @@
+"""The masks of searched slices on disk, beside the labels they are for: a killed run goes on, and memory stays flat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src_core.automatic.records import MaskRecord
+from src_core.labels.files import disk_errors
+from src_core.masks import PackedMask
+from src_core.propagation.store import RunStore, packed
+
+
+class RecordShelf(RunStore):
+    """What an unfinished run knows: its request, the masks of the slices that are searched, and a note.
+
+    Parameters
+    ----------
+    labels
+        The folder of the label image that the run writes.
+    """
+
+    @classmethod
+    def prepare(cls, labels: Path, request: Mapping[str, Any]) -> None:
+        """Note in the folder of new labels what is asked, before the first slice is searched."""
+        shelf = cls(labels)
+        with disk_errors(f"store the run's state in {shelf.folder}"):
+            shelf.folder.mkdir()
+            shelf.replace("request.json", json.dumps(request, indent=1).encode())
+
+    def __contains__(self, index: int) -> bool:
+        return (self.folder / _name(index)).exists()
+
+    def put(self, index: int, records: Sequence[MaskRecord]) -> None:
+        """Keep the masks of one slice."""
+        arrays = {
+            "bits": np.concatenate([np.zeros(0, np.uint8), *(r.mask.bits for r in records)]),
+            "sizes": np.array([len(r.mask.bits) for r in records], np.int64),
+            "boxes": np.array([r.box for r in records], np.int64).reshape(-1, 4),
+            "numbers": np.array(
+                [(r.area, r.score, r.stability, *r.point_yx) for r in records], np.float64
+            ).reshape(-1, 5),
+            "shape": np.array(records[0].mask.shape if records else (0, 0), np.int64),
+        }
+        with disk_errors(f"store the run's state in {self.folder}"):
+            self.replace(_name(index), packed(arrays))
+
+    def get(self, index: int) -> list[MaskRecord]:
+        """Return the masks of one slice, in the order in which they were put."""
+        arrays = self.read(_name(index))
+        height, width = (int(n) for n in arrays["shape"])
+        ends = np.cumsum(arrays["sizes"])
+        records = []
+        for end, size, box, numbers in zip(
+            ends, arrays["sizes"], arrays["boxes"], arrays["numbers"], strict=True
+        ):
+            y0, x0, y1, x1 = (int(n) for n in box)
+            mask = PackedMask(arrays["bits"][end - size : end], (y0, x0, y1, x1), (height, width))
+            area, score, stability, y, x = (float(n) for n in numbers)
+            records.append(MaskRecord(mask, int(area), score, stability, (y, x)))
+        return records
+
+    def note(self, value: Mapping[str, Any]) -> None:
+        """Keep a JSON value, which replaces the last."""
+        with disk_errors(f"store the run's state in {self.folder}"):
+            self.replace("note.json", json.dumps(value).encode())
+
+    def noted(self) -> dict[str, Any] | None:
+        """Return the value last kept, None if there is none."""
+        path = self.folder / "note.json"
+        if not path.exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+
+def _name(index: int) -> str:
+    return f"slice-{index}.npz"

@@ -1,0 +1,139 @@
+"""The panel that finds everything: preview, sliders that do not ask the network, drafts, the stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_sam.proposals import NAME
+from napari_sam.widgets.automatic import SEEDS, AutomaticWidget
+from src_core.predictor import Predictor
+from src_core.synthetic import make_stack
+from tests.napari_sam.conftest import Desk
+
+STACK = make_stack(8_000_301, (4, 64, 64), "nuclei", 10.0)
+
+
+@pytest.fixture
+def panel(desk: Desk, qtbot: Any) -> AutomaticWidget:
+    panel = AutomaticWidget(desk.viewer)
+    qtbot.addWidget(panel.native)
+    desk.interaction.ahead.predictor = Predictor.load("nano", "cpu")
+    return panel
+
+
+def shown(desk: Desk) -> np.ndarray | None:
+    return np.asarray(desk.viewer.layers[NAME].data) if NAME in desk.viewer.layers else None
+
+
+def preview(desk: Desk, panel: AutomaticWidget) -> np.ndarray:
+    panel.preview.native.click()
+    desk.wait(lambda: not desk.interaction.propagating, 120)
+    found = shown(desk)
+    assert found is not None
+    return found.copy()
+
+
+def test_nothing_can_be_pressed_without_an_image(panel: AutomaticWidget) -> None:
+    assert not (panel.preview.enabled or panel.keep.enabled or panel.run.enabled or panel.stop.enabled)
+
+
+def test_a_slice_is_shown_and_sliders_choose_without_the_network(
+    desk: Desk, panel: AutomaticWidget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.start(STACK.image)
+    desk.go(1)
+    assert panel.preview.enabled and not panel.keep.enabled
+    active = desk.viewer.layers.selection.active
+    found = preview(desk, panel)
+    assert found.shape == (1, 64, 64) and found.max() >= 3
+    assert desk.viewer.layers[NAME].translate[0] == 1, "on its own slice"
+    assert desk.viewer.layers.selection.active is active and panel.keep.enabled
+    assert panel.count.value == f"{found.max()} objects on this slice"
+    assert not desk.plane(1).any(), "nothing is kept yet"
+
+    def ask(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network is asked")
+
+    monkeypatch.setattr(Predictor, "predict_many", ask)
+    panel.score.value = 1.0
+    assert not shown(desk).any() and panel.count.value == "0 objects on this slice"
+    panel.score.value = 0.3
+    assert shown(desk).max() >= found.max()
+    panel.area.value = 100_000
+    assert not shown(desk).any()
+
+
+def test_drafts_are_objects_with_confidences_and_one_undo_takes_them_back(
+    desk: Desk, panel: AutomaticWidget
+) -> None:
+    desk.start(STACK.image)
+    desk.go(1)
+    count = int(preview(desk, panel).max())
+    panel.keep.native.click()
+    desk.wait(lambda: not desk.interaction.propagating)
+    session = desk.interaction.session
+    drafts = [o for o in session.objects.values() if o.scores]
+    assert len(drafts) == count == len(np.unique(desk.plane(1))) - 1
+    assert all(0 < s <= 1 for o in drafts for s in o.scores.values()) and not any(o.anchors for o in drafts)
+    assert shown(desk) is None and f"{count} draft objects" in panel.report.value
+    worst = min(drafts, key=lambda o: sum(o.scores.values()) / len(o.scores))
+    assert session.current == worst.id, "the review begins with the least sure"
+    desk.interaction.undo()
+    desk.wait()
+    assert not desk.plane(1).any()
+
+
+def test_what_is_labelled_already_stays(desk: Desk, panel: AutomaticWidget) -> None:
+    desk.start(STACK.image)
+    desk.go(1)
+    count = int(preview(desk, panel).max())
+    for _ in range(2):
+        if shown(desk) is None:
+            preview(desk, panel)
+        panel.keep.native.click()
+        desk.wait(lambda: not desk.interaction.propagating)
+    assert len(np.unique(desk.plane(1))) - 1 == count
+    assert f"{count} were labelled already" in panel.report.value
+
+
+def test_another_slice_puts_the_preview_away(desk: Desk, panel: AutomaticWidget) -> None:
+    desk.start(STACK.image)
+    desk.go(1)
+    preview(desk, panel)
+    desk.go(2)
+    assert shown(desk) is None and not panel.keep.enabled and panel.count.value == ""
+
+
+@pytest.mark.parametrize("seeds", [False, True])
+def test_the_stack_becomes_drafts_and_a_stopped_run_goes_on(
+    desk: Desk, panel: AutomaticWidget, seeds: bool
+) -> None:
+    desk.start(STACK.image)
+    desk.go(1)
+    if seeds:
+        panel.method.value = SEEDS
+    told: list[str] = []
+    panel.report.changed.connect(told.append)
+    panel.run.native.click()
+    assert panel.stop.enabled and not panel.run.enabled
+    desk.interaction.progress_changed.connect(
+        lambda p, _: p is not None and p.done and panel.stop.native.click()
+    )
+    desk.wait(lambda: not desk.interaction.propagating, 120)
+    session = desk.interaction.session
+    if not seeds:
+        assert not any(o.scores for o in session.objects.values())
+        assert "goes on from here" in panel.report.value
+    desk.interaction.progress_changed.disconnect()
+    desk.interaction.progress_changed.connect(panel._progressed)
+    panel.run.native.click()
+    desk.wait(lambda: not desk.interaction.propagating, 120)
+    drafts = [o for o in session.objects.values() if o.scores]
+    assert len(drafts) >= 2 and any(len(o.scores) >= 3 for o in drafts)
+    stack = np.stack([desk.plane(z) for z in range(4)])
+    assert {o.id for o in drafts} == set(np.unique(stack).tolist()) - {0}
+    assert any("slices searched" in text for text in told) and "draft object" in panel.report.value
+    assert not list(session.labels.path.parent.glob("*automatic*")), "the search is not kept"

@@ -1,0 +1,101 @@
+"""`napari-sam auto`: a slice and a stack, in every format, interrupted and continued."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from src_core.labels import LabelVolume
+from src_core.synthetic import make_stack
+from src_core.tracking import read_ctc
+from tests.src_core.cli.conftest import Run
+from tests.src_core.image_files import write_ome_zarr
+
+FEW = ("--points-per-side", "18")
+
+
+@pytest.fixture
+def nuclei(tmp_path: Path) -> Path:
+    stack = make_stack(8_000_301, (4, 96, 96), "nuclei", 10.0)
+    return write_ome_zarr(tmp_path / "nuclei.ome.zarr", [stack.image])
+
+
+def test_a_stack_in_all_formats(run: Run, nuclei: Path, tmp_path: Path) -> None:
+    out, tiff, coco = tmp_path / "objects.zarr", tmp_path / "o.tif", tmp_path / "coco"
+    found = run("auto", nuclei, "--out", out, "--tiff", tiff, "--coco", coco, *FEW)
+    assert found.exit_code == 0, found.output
+    labels = LabelVolume.open(out)
+    stack = np.stack([labels.read_plane("z", z) for z in range(4)])
+    ids = set(np.unique(stack)) - {0}
+    assert len(ids) >= 3 and f"{len(ids)} objects" in found.output and "least sure at z=" in found.output
+    assert np.array_equal(tifffile.imread(tiff), stack)
+    files = sorted(coco.glob("*.json"))
+    assert len(files) == sum(plane.any() for plane in stack)
+    content = json.loads(files[0].read_text())
+    assert all(0 < a["predicted_iou"] <= 1 for a in content["annotations"])
+    again = run("auto", nuclei, "--out", out, *FEW)
+    assert again.exit_code == 2 and "already exists" in again.output
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.tif", "a.zarr"])
+def test_one_slice(run: Run, nuclei: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    found = run("auto", nuclei, "--plane", 2, "--out", out, *FEW)
+    assert found.exit_code == 0 and f"wrote {out}" in found.output, found.output
+    count = int(found.output.split(" objects")[0].split()[-1])
+    assert count >= 3
+    if name == "a.json":
+        assert len(json.loads(out.read_text())["annotations"]) == count
+    elif name == "a.tif":
+        assert len(np.unique(tifffile.imread(out))) == count + 1
+    else:
+        labels = LabelVolume.open(out)
+        assert len(np.unique(labels.read_plane("z", 2))) == count + 1 and not labels.read_plane("z", 1).any()
+
+
+def test_a_series_is_followed(run: Run, tmp_path: Path) -> None:
+    stack = make_stack(8_000_301, (3, 96, 96), "nuclei", 10.0)
+    frames = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
+    tifffile.imwrite(tmp_path / "a.ome.tif", frames, metadata={"axes": "TYX"})
+    found = run(
+        "auto", tmp_path / "a.ome.tif", "--out", tmp_path / "a.zarr", "--tracks", tmp_path / "res", *FEW
+    )
+    assert found.exit_code == 0 and " tracks, " in found.output, found.output
+    tracking, images = read_ctc(tmp_path / "res")
+    assert len(images) == 3 and len(tracking.tracks) >= 4
+    refused = run(
+        "auto", samples_folder() / "plant_nuclei.ome.tif", "--out", tmp_path / "b.zarr", "--tracks", "c"
+    )
+    assert refused.exit_code == 2 and "no time axis" in refused.output
+
+
+def samples_folder() -> Path:
+    from src_core import samples
+
+    return Path(samples.__file__).parent
+
+
+def test_seeds_are_chosen_by_an_option(run: Run, nuclei: Path, tmp_path: Path) -> None:
+    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", "--seeds", *FEW)
+    assert found.exit_code == 0 and "objects" in found.output, found.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--out", "a.png", "--plane", "1"), "must end in .json, .tif or .zarr"),
+        (("--out", "a.zarr", "--min-score", "2"), "min_score must be from 0 to 1"),
+        (("--out", "a.zarr", "--plane", "99"), "out of range"),
+        (("--out", "a.tif", "--plane", "1", "--coco", "c"), "are for stacks"),
+        (("--out", "a.png"), "must end in .zarr"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    run: Run, nuclei: Path, options: tuple[str, ...], words: str
+) -> None:
+    found = run("auto", nuclei, *options)
+    assert found.exit_code == 2 and words in found.output, found.output
