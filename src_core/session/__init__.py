@@ -2,6 +2,7 @@
 
 from src_core.session.opening import begin_anew, go_on, open_session
 from src_core.session.replaying import Replayed, replay
+from src_core.session.review import ReviewQueue, Unsure
 from src_core.session.session import Session
 from src_core.session.state import DrawnPrompts, ObjectState, Settled
 
@@ -9,8 +10,10 @@ __all__ = [
     "DrawnPrompts",
     "ObjectState",
     "Replayed",
+    "ReviewQueue",
     "Session",
     "Settled",
+    "Unsure",
     "begin_anew",
     "go_on",
     "open_session",
