@@ -19,6 +19,7 @@ from napari_sam.layers import OnScreen, view_on_screen
 from napari_sam.opening import Sessions, adopt, tell
 from napari_sam.prompting import Prompting
 from napari_sam.reactions import Reactions
+from napari_sam.reviewing import Reviewing
 from napari_sam.running import Running
 from napari_sam.scene import Scene
 from napari_sam.watch import Watch
@@ -40,8 +41,8 @@ class Interaction:
     ----------
     scene, prompting, running
         The image being worked on, its prompts and candidates, its propagation; None until an image is chosen.
-    ahead
-        The network and its embeddings.
+    ahead, review
+        The network with its embeddings; the way from one unsure slice to the next.
     loading
         Whether the objects in labels from an earlier day are still being looked for.
     follow
@@ -62,6 +63,7 @@ class Interaction:
         self.main = MainThread()
         self.worker = make_worker(self.main)
         self.ahead = Ahead(self)
+        self.review = Reviewing(self)
         self.scene: Scene | None = None
         self.prompting: Prompting | None = None
         self.running: Running | None = None
@@ -248,6 +250,14 @@ class Interaction:
 
         if not (self.prompting.to_keep and self.prompting.accept(then=begin)):
             begin()
+
+    def worst_slice(self) -> None:
+        """Go to the slice that most needs a look."""
+        self.review.go_to_worst()
+
+    def right_slice(self) -> None:
+        """Keep what is on this slice, and go to the next worst."""
+        self.review.accept()
 
     def use_layer(self, layer: Layer) -> None:
         """Make objects of a points, shapes or labels layer that the user made or loaded."""

@@ -16,6 +16,8 @@ SHORTCUTS: tuple[tuple[str, str, Callable[[Interaction], object]], ...] = (
     ("N", "keep, and start the next object", Interaction.next_object),
     ("G", "propagate through the stack", Interaction.propagate),
     ("Shift-G", "stop propagating", Interaction.stop),
+    ("J", "go to the worst slice, and on to the next", Interaction.worst_slice),
+    ("K", "this slice is right: keep it, and go to the next worst", Interaction.right_slice),
     ("U", "next points inside / outside", Interaction.flip_sign),
     ("Control-Z", "undo", Interaction.undo),
     ("Control-Shift-Z", "redo", Interaction.redo),

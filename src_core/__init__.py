@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         propagate,
         propagate_to_labels,
     )
-    from src_core.session import Session, open_session, replay
+    from src_core.session import ReviewQueue, Session, open_session, replay
     from src_core.types import Candidates
     from src_core.volumes import Plane, Volume, open_volume
 
@@ -58,6 +58,7 @@ __all__ = [
     "PropagationSettings",
     "PropagationState",
     "Report",
+    "ReviewQueue",
     "SamError",
     "Session",
     "SessionError",
@@ -89,6 +90,7 @@ _HOME = {
     "PropagationSettings": "propagation",
     "PropagationState": "propagation",
     "Report": "propagation",
+    "ReviewQueue": "session",
     "SamError": "errors",
     "Session": "session",
     "SessionError": "errors",

@@ -24,7 +24,7 @@ from superqt import QCollapsible
 from napari_sam import shortcuts
 from napari_sam.registry import attach
 from napari_sam.widgets.from_layer import FromLayer
-from napari_sam.widgets.strip import SliceStrip
+from napari_sam.widgets.review import Review
 from napari_sam.workers import notify
 from src_core import zoo
 from src_core.errors import SamError
@@ -98,7 +98,7 @@ class SegmentWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setVisible(False)
         self.stop.setVisible(False)
-        self.strip = SliceStrip()
+        self.review = Review(self.interaction)
 
         buttons = QGridLayout()
         two_in_a_row = (self.accept, self.next, self.undo, self.redo, self.propagate, self.propagate_all)
@@ -116,7 +116,7 @@ class SegmentWidget(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.from_layer)
         layout.addWidget(self.overwrite)
-        layout.addWidget(self.strip)
+        layout.addWidget(self.review)
         layout.addLayout(run)
         layout.addWidget(_keys())
         layout.addStretch(1)
@@ -134,7 +134,7 @@ class SegmentWidget(QWidget):
         self.stop.clicked.connect(lambda: self.interaction.stop())
         self.overwrite.toggled.connect(self._allow_overwrite)
         self.interaction.changed.connect(self._update)
-        self.interaction.ready_changed.connect(self._update_strip)
+        self.interaction.ready_changed.connect(self.review.refresh)
         self.interaction.said.connect(self._say)
         self.interaction.progress_changed.connect(self._show_progress)
         self.viewer.layers.events.inserted.connect(self._fill_images)
@@ -227,26 +227,7 @@ class SegmentWidget(QWidget):
         self.propagate_all.setEnabled(ready and not interaction.propagating)
         self.stop.setVisible(interaction.propagating)
         self.from_layer.refresh()
-        self._update_strip()
-
-    def _update_strip(self) -> None:
-        session = self.interaction.session
-        on_screen = self.interaction.on_screen() if session is not None else None
-        if session is None or on_screen is None or on_screen.plane.axis is None:
-            self.strip.setVisible(False)
-            return
-        plane, cache = on_screen.plane, self.interaction.cache
-        state = session.objects.get(session.current)
-        scores = state.scores if state is not None else {}
-        anchors = state.anchors if state is not None else set()
-        self.strip.setVisible(True)
-        self.strip.show_slices(
-            session.volume.n_planes(plane.axis),
-            plane.index,
-            cache.ready(plane.axis, plane.t, self.interaction.view()) if cache is not None else {},
-            {p.index: s for p, s in list(scores.items()) if (p.axis, p.t) == (plane.axis, plane.t)},
-            {p.index for p in list(anchors) if (p.axis, p.t) == (plane.axis, plane.t)},
-        )
+        self.review.refresh()
 
     def _show_progress(self, progress: Progress | None, seconds_left: float | None) -> None:
         self.progress.setVisible(progress is not None)
@@ -268,7 +249,7 @@ class SegmentWidget(QWidget):
             signal.disconnect(self._fill_images)
         interaction = self.interaction
         interaction.changed.disconnect(self._update)
-        interaction.ready_changed.disconnect(self._update_strip)
+        interaction.ready_changed.disconnect(self.review.refresh)
         interaction.said.disconnect(self._say)
         interaction.progress_changed.disconnect(self._show_progress)
         shortcuts.unbind(self.viewer)

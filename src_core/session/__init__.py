@@ -4,6 +4,7 @@ from src_core.session.cutting import ClickCut, Cut, LineCut
 from src_core.session.opening import begin_anew, go_on, open_session
 from src_core.session.regrouping import cut, merge, relabel
 from src_core.session.replaying import Replayed, replay
+from src_core.session.review import ReviewQueue, Unsure
 from src_core.session.session import Session
 from src_core.session.state import DrawnPrompts, ObjectState, Settled
 
@@ -14,8 +15,10 @@ __all__ = [
     "LineCut",
     "ObjectState",
     "Replayed",
+    "ReviewQueue",
     "Session",
     "Settled",
+    "Unsure",
     "begin_anew",
     "cut",
     "go_on",

@@ -15,6 +15,7 @@ from src_core.errors import SessionError
 from src_core.history import Edit, History, Patch
 from src_core.session.entries import CLOSE, edit_entry, end_entry, failed_entry, open_entry, set_entry
 from src_core.session.journal import Journal
+from src_core.session.review import ReviewQueue
 from src_core.session.state import (
     WAITING,
     DrawnPrompts,
@@ -70,6 +71,11 @@ class Book:
     def current(self) -> int:
         """The id of the object being worked on."""
         return self._table.current
+
+    @property
+    def review(self) -> ReviewQueue:
+        """What propagation filled and nobody has looked at yet."""
+        return self._table.review
 
     # ---------------------------------------------------------------- objects
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.masks import Mask
@@ -111,6 +112,24 @@ class Session(Objects):
             edit.counts = plane not in state.anchors  # confirming what propagation found changes no label
             self._write(edit, plane, {state.id: mask}, _anchored(state.id, plane))
         self.objects_changed.emit()
+
+    def confirm(self, plane: PlaneRef, identity: int | None = None) -> None:
+        """Keep what an object (the current one by default) has on a plane: the user has looked, and it is right.
+
+        Raises
+        ------
+        SessionError
+            The object has nothing there or is finished, the session is read-only, or the disk is full.
+        """
+        state = self._object(identity or self.current)
+        with self._lock:  # or a propagation could put another mask there between the look and the anchor
+            mask = self.mask(plane, state.id)
+            if not mask.any() and plane not in state.scores:
+                raise SessionError(
+                    f"object {state.id} is not on slice {plane.index}: there is nothing to accept"
+                )
+            if plane not in state.anchors:
+                self.accept(plane, mask, state.id, {"confirmed": state.scores.get(plane)})
 
     def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
         """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from src_core.session.review import ReviewQueue
 from src_core.types import PlaneRef
 
 Key = tuple[Any, ...]
@@ -104,12 +105,13 @@ def plane_key(kind: str, identity: int, plane: PlaneRef) -> Key:
 
 
 class Table:
-    """All objects, which one is the current one, and the candidates that wait to be accepted, as JSON."""
+    """All objects, the current one, the candidates that wait to be accepted, and what remains to be looked at."""
 
     def __init__(self) -> None:
         self.objects: dict[int, ObjectState] = {}
         self.current = 0
         self.waiting: dict[str, Any] | None = None
+        self.review = ReviewQueue()
 
     def change(self, key: Key, value: Any) -> StateChange:
         """Set a value and return what that changed."""
@@ -156,10 +158,21 @@ class Table:
                 self.objects.pop(identity, None)
             else:
                 self.objects[identity] = from_json(identity, value)
+            self._queue(identity)
             return
         state = self.objects.get(identity)
-        if state is not None:
-            _put(state, kind, where, value)
+        if state is None:
+            return
+        _put(state, kind, where, value)
+        if kind == "done":
+            self._queue(identity)
+        elif kind == "score" and not state.done:
+            self.review.put(identity, PlaneRef(*where), value)
+
+    def _queue(self, identity: int) -> None:
+        """Review what an object has now; nothing of one that is finished or gone."""
+        state = self.objects.get(identity)
+        self.review.replace(identity, {} if state is None or state.done else state.scores)
 
 
 def _put(state: ObjectState, kind: str, where: list[Any], value: Any) -> None:

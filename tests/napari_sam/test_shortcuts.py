@@ -146,3 +146,13 @@ def test_every_shortcut_is_an_action_with_words() -> None:
     for (key, words, call), (other, _, _) in itertools.product(SHORTCUTS, SHORTCUTS):
         assert words and getattr(Interaction, call.__name__) is call
         assert key == other or coerce_keybinding(key) != coerce_keybinding(other)
+
+
+def test_j_goes_to_the_worst_slice_and_k_keeps_it(keys: Desk) -> None:
+    keys.click(6, 16, 16)
+    _press(keys, "G")
+    keys.wait(lambda: not keys.interaction.propagating)
+    _press(keys, "J")
+    assert keys.interaction.on_screen().plane.index == 2
+    _press(keys, "K")
+    assert keys.interaction.on_screen().plane.index == 3 and keys.interaction.review.remaining() == 7

@@ -189,30 +189,30 @@ def test_all_objects_that_are_not_finished_are_propagated(desk: Desk, panel: Seg
 
 def test_the_strip_shows_what_is_ready_filled_and_on_screen(desk: Desk, panel: SegmentWidget) -> None:
     _begin(desk, panel)
-    strip = panel.strip
+    strip = panel.review.strip
     assert strip.isVisible() and strip._count == 12 and strip._here == 6 and 6 in strip._ready
     desk.click(6, 16, 16)
     desk.interaction.propagate()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert strip._anchors == {6} and 5 in strip._filled and 6 not in strip._filled
+    assert strip._made == {6} and 5 in strip._filled and 6 not in strip._filled
     before = strip.grab().toImage()
     desk.go(2)
     assert strip._here == 2 and strip.grab().toImage() != before
     desk.viewer.dims.order = (1, 0, 2)
     desk.wait()
-    assert strip._count == 48 and strip._anchors == set()
+    assert strip._count == 48 and strip._made == set()
 
 
 def test_a_single_image_has_no_strip(desk: Desk, panel: SegmentWidget) -> None:
     desk.viewer.add_image(balls()[6], name="flat")
     _choose(panel, "flat")
     desk.wait()
-    assert not panel.strip.isVisible()
+    assert not panel.review.strip.isVisible()
 
 
 def test_the_keys_are_listed(panel: SegmentWidget) -> None:
     text = " ".join(label.text() for label in panel.findChildren(QLabel))
-    for key in ("Click", "Shift-click", "W", "Q", "N", "G", "Shift-G", "U", "Control-Z"):
+    for key in ("Click", "Shift-click", "W", "Q", "N", "G", "Shift-G", "U", "J", "K", "Control-Z"):
         assert f"<b>{key}</b>" in text
 
 
