@@ -62,7 +62,7 @@ class Review(QWidget):
         self.strip.show_slices(
             session.volume.n_planes(plane.axis),
             plane.index,
-            cache.ready(plane.axis, plane.t, interaction.view()) if cache is not None else {},
+            cache.ready(plane.axis, plane.t, self.interaction.view()) if cache is not None else {},
             review.lowest(),
             {p.index for p in made if (p.axis, p.t) == (plane.axis, plane.t)},
         )
