@@ -62,6 +62,7 @@ class ObjectsWidget(QWidget):
         self.measure.clicked.connect(self._measure)
         self._shown: list[Row] = []
         self._ids: list[int] = []
+        self._writable = False
         self._counting: Job | None = None
         self._voxels: dict[int, int] = {}
         self._show_soon = Throttle(self.show_objects, REFRESH_MS, self)
@@ -117,8 +118,10 @@ class ObjectsWidget(QWidget):
             self._select(session, [s.id for s in states], moved=[s.id for s in states] != self._ids)
         self.table.blockSignals(False)
         self._shown, self._ids = rows, [s.id for s in states]
-        for button in (self.done, self.delete, self.cut, self.measure):
-            button.setEnabled(bool(states))
+        self.measure.setEnabled(bool(states))
+        self._writable = bool(states) and session is not None and not session.read_only
+        for button in (self.done, self.delete, self.cut):
+            button.setEnabled(self._writable)
         self._selection_changed()
         self._count(session)
 
@@ -144,7 +147,7 @@ class ObjectsWidget(QWidget):
         return sorted(i.row() for i in self.table.selectionModel().selectedRows())
 
     def _selection_changed(self) -> None:
-        self.merge.setEnabled(len(self._selected()) > 1)
+        self.merge.setEnabled(self._writable and len(self._selected()) > 1)
 
     def _count(self, session: Session | None) -> None:
         """Count pixels in the background where labels have changed."""
