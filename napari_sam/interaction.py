@@ -84,7 +84,7 @@ class Interaction:
         VolumeError, SessionError
             The image cannot be used, or its labels cannot be opened.
         """
-        if self.scene is not None and image is self.scene.image:
+        if self.scene is not None and image is self.scene.image and not self.scene.session.read_only:
             return
         session, search = self._sessions.of(image, folder)
         self.leave()

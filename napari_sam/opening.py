@@ -37,7 +37,8 @@ class Sessions:
         """
         volume = volume_of(image)
         known = self._known.get(image)
-        if known is not None and folder is None and known.volume.sizes == volume.sizes:
+        same = known is not None and folder is None and known.volume.sizes == volume.sizes
+        if known is not None and same and not known.read_only:
             known.volume = volume
             return known, False
         path = storage.labels_path(image, folder)

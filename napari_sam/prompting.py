@@ -225,6 +225,7 @@ class Prompting:
 
         about = {
             "model": self.interaction.ahead.model_name,
+            "channel": self.interaction.cache.channel if self.interaction.cache is not None else None,
             "points": prompts.points_yx,
             "labels": prompts.labels,
             "box": prompts.box_yxyx,

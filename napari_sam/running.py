@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_sam.scene import Scene
 from napari_sam.workers import Throttle
+from src_core.measuring import MeasuringProgress
 from src_core.session_automatic import AutomaticProgress
 from src_core.session_prompts import PromptsProgress
 from src_core.session_propagation import PropagationProgress, propagate_session
@@ -17,7 +18,7 @@ from src_core.worker import Job, Priority
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
 
-Progress = PropagationProgress | PromptsProgress | AutomaticProgress
+Progress = PropagationProgress | PromptsProgress | AutomaticProgress | MeasuringProgress
 
 FOLLOW_MS = 250
 """Shortest time between two slices shown while the view follows: napari itself needs a while for each."""

@@ -117,6 +117,15 @@ def _to_network(points_yx: NDArray[np.floating], tile: Tile) -> NDArray[np.float
     return moved[..., ::-1].astype(np.float32)
 
 
+def resize_mask(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Bring a (H, W) bool mask to another size, with a smooth outline."""
+    part = torch.from_numpy(mask.astype(np.float32))[None, None]
+    grown: NDArray[np.float32] = F.interpolate(part, shape, mode="bilinear", align_corners=False)[
+        0, 0
+    ].numpy()
+    return grown > 0.5
+
+
 def mask_to_logits(
     mask: NDArray[np.bool_], tile: Tile, window_yxyx: Extent, low_res: tuple[int, int]
 ) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,10 @@ class History:
 
     def __len__(self) -> int:
         return len(self._done)
+
+    def __iter__(self) -> Iterator[Edit]:
+        """Go through the edits that stand, in the order in which they were made."""
+        return iter(self._done)
 
     def push(self, edit: Edit) -> None:
         """Add a new edit; whatever had been undone is gone."""

@@ -207,12 +207,12 @@ class SegmentWidget(QWidget):
             button.setEnabled(offered)
             button.setText(f"{k + 1}:  {found.scores[k]:.2f}" if found is not None and offered else "–")
             button.setChecked(offered and prompting is not None and k == prompting.chosen)
-        ready = session is not None
-        self.accept.setEnabled(prompting is not None and prompting.to_keep)
+        ready = session is not None and not session.read_only
+        self.accept.setEnabled(ready and prompting is not None and prompting.to_keep)
         self.next.setEnabled(ready)
         self.overwrite.setEnabled(ready)
-        self.undo.setEnabled(session is not None and session.undo_name is not None)
-        self.redo.setEnabled(session is not None and session.redo_name is not None)
+        self.undo.setEnabled(session is not None and ready and session.undo_name is not None)
+        self.redo.setEnabled(session is not None and ready and session.redo_name is not None)
         if session is not None:
             self.overwrite.setChecked(session.allow_overwrite)
             self.undo.setToolTip(f"Undo: {session.undo_name or 'nothing'} (Ctrl-Z)")
@@ -220,7 +220,9 @@ class SegmentWidget(QWidget):
             state = session.objects.get(session.current)
             name = f" · {state.name}" if state is not None and state.name else ""
             sign = "  ·  points are OUTSIDE (U)" if prompting is not None and prompting.negative else ""
-            self.object.setText(f"<b>Object {session.current}</b>{name}{sign}")
+            locked = "  ·  open in another window: only to look at" if session.read_only else ""
+            self.object.setText(f"<b>Object {session.current}</b>{name}{sign}{locked}")
+            self.object.setToolTip(session.read_only)
         else:
             self.object.setText("")
         self.propagate.setEnabled(ready and not interaction.propagating)

@@ -11,7 +11,7 @@ import numpy as np
 
 from src_core.errors import SessionError
 from src_core.labels import LabelVolume, create_labels
-from src_core.session.loading import Reader, read_lines
+from src_core.session.loading import Lines, Reader, read_lines
 from src_core.session.opening import JOURNAL
 from src_core.types import Progress
 from src_core.volumes import Volume, open_volume
@@ -49,18 +49,30 @@ def replay(
     SessionError
         There is no journal, it cannot be read, or `out` cannot be written.
     """
+    path, lines = open_journal(session)
+    labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite)
+    reader = read_all(lines, labels, progress)
+    return Replayed(labels, len(reader.table.objects), len(reader.history))
+
+
+def open_journal(session: str | Path) -> tuple[Path, Lines]:
+    """Find a journal and read its lines; errors are those of `replay`."""
     path = find_journal(Path(session))
     lines = read_lines(path)
     if lines is None:
         raise SessionError(f"{path} holds no session yet: nothing was done in it")
-    labels = create_labels(_canvas(path, lines.header), Path(out), overwrite=overwrite)
+    return path, lines
+
+
+def read_all(lines: Lines, labels: LabelVolume, progress: Progress | None = None) -> Reader:
+    """Do everything that lines say to labels, and return what they add up to."""
     reader = Reader()
     for done, entry in enumerate(lines.entries, start=1):
         reader.read(entry, labels)
         if progress is not None:
             progress(done, len(lines.entries))
     reader.finish()
-    return Replayed(labels, len(reader.table.objects), len(reader.history))
+    return reader
 
 
 def find_journal(session: Path) -> Path:
@@ -77,7 +89,7 @@ def find_journal(session: Path) -> Path:
     raise SessionError(f"there is no session in {session}: name {JOURNAL}, its folder, or IMAGE.sam.zarr")
 
 
-def _canvas(path: Path, header: dict[str, Any]) -> Volume:
+def canvas(path: Path, header: dict[str, Any]) -> Volume:
     """Return a volume as large as the image, which takes no memory."""
     try:
         image = header["image"]

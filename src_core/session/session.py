@@ -18,6 +18,7 @@ from psygnal import Signal
 from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
+from src_core.labels.census import Census
 from src_core.masks import Mask
 from src_core.session.book import Settings, largest_id
 from src_core.session.entries import replay_entry, replayed_entry
@@ -47,7 +48,7 @@ class Session(Objects):
 
     def __init__(self, volume: Volume, labels: LabelVolume, ids: Iterable[int] | None = None) -> None:
         super().__init__(largest_id(labels.dtype))
-        self.volume, self.labels = volume, labels
+        self.volume, self.labels, self.census = volume, labels, Census(labels)
         self.allow_overwrite = False
         self._lock = threading.RLock()
         known = list(labels.object_ids() if ids is None else ids)
@@ -137,6 +138,8 @@ class Session(Objects):
         The planes become anchors of the objects that were painted or erased.
         """
         packed = [Patch.of(*patch) for patch in patches]
+        for patch in packed:
+            self.census.changed(patch.plane, patch.box_yxyx)
         touched = {
             (int(i), plane) for plane, _, before, after in patches for i in _changed_ids(before, after) if i
         }
@@ -223,6 +226,7 @@ class Session(Objects):
                 self._log(replayed_entry(edit, forward=forward))
             (edit.redo if forward else edit.undo)()
         for patch in edit.patches:
+            self.census.changed(patch.plane, patch.box_yxyx)
             self.labels_changed.emit(patch.plane, patch.box_yxyx)
         self.objects_changed.emit()
         self.history_changed.emit()
@@ -287,6 +291,7 @@ class Session(Objects):
                 if settings:
                     self.enter(edit, [], settings, started)
                 return
+        self.census.changed(plane, change.box_yxyx)
         self.labels_changed.emit(plane, change.box_yxyx)
 
     def _clear(self, edit: Edit, plane: PlaneRef, identity: int, settings: Settings = ()) -> None:

@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from napari.layers._source import layer_source
 
 from napari_sam.registry import release
+from napari_sam.widgets.segment import SegmentWidget
 from src_core.session import replay
 from src_core.types import PlaneRef
 from tests.napari_sam.conftest import Desk
@@ -79,6 +80,41 @@ def test_objects_anchors_and_prompts_come_back(desk: Desk, later: Desk, path: Pa
     assert np.array_equal(again.labels.array[:], labels)
 
 
+def test_waiting_candidates_come_back_as_they_were(desk: Desk, later: Desk, path: Path) -> None:
+    _begin(desk, path)
+    desk.go(6)
+    desk.click(6, 16, 16)
+    desk.interaction.cycle()
+    before = desk.interaction.prompting.candidates
+    assert desk.interaction.prompting.chosen == 1
+    release(desk.viewer)
+    later.go(2)
+    _begin(later, path)
+    prompting = later.interaction.prompting
+    assert later.viewer.dims.current_step[0] == 6 and prompting.chosen == 1
+    assert np.array_equal(prompting.candidates.masks, before.masks)
+    assert np.array_equal(prompting.candidates.scores, before.scores)
+    assert later.interaction.scene.preview.layer.data.any()
+    later.click(6, 17, 18)  # refines what is shown
+    assert prompting.candidates is not None and later.interaction.session.waiting is not None
+    assert later.interaction.accept()
+    later.wait()
+    assert (later.plane(6) == 1).any() and later.interaction.session.waiting is None
+
+
+def test_candidates_that_were_accepted_or_left_do_not_come_back(desk: Desk, later: Desk, path: Path) -> None:
+    _begin(desk, path)
+    desk.keep()
+    desk.interaction.next_object()
+    desk.click(6, 30, 46)
+    assert desk.interaction.session.waiting is not None
+    desk.go(2)
+    assert desk.interaction.session.waiting is None
+    release(desk.viewer)
+    _begin(later, path)
+    assert later.interaction.prompting.candidates is None
+
+
 def test_undo_reaches_back_to_before_the_restart(
     desk: Desk, later: Desk, path: Path, warned: list[str]
 ) -> None:
@@ -121,6 +157,29 @@ def test_a_second_window_may_only_look(desk: Desk, later: Desk, path: Path, warn
     assert (path.parent / "cells.sam.zarr" / "session" / "journal.jsonl").stat().st_size == size
     desk.interaction.next_object()
     assert desk.interaction.session.current == 3
+
+
+def test_a_second_window_goes_on_once_the_first_has_gone(
+    desk: Desk, later: Desk, path: Path, warned: list[str], qtbot: Any
+) -> None:
+    _work(desk, path)
+    panel = SegmentWidget(later.viewer)
+    qtbot.addWidget(panel)
+    _begin(later, path)
+    later.wait()
+    assert "only to look at" in panel.object.text() and "process" in panel.object.toolTip()
+    for button in (panel.accept, panel.next, panel.undo, panel.propagate):
+        assert not button.isEnabled()
+    later.interaction.undo()
+    later.wait()
+    assert "only be looked at" in warned[-1]
+    release(desk.viewer)
+    later.interaction.start(later.interaction.image)  # the user chooses the image once more
+    later.wait(lambda: not later.interaction.loading)
+    assert "only to look at" not in panel.object.text() and panel.next.isEnabled()
+    assert later.interaction.scene.labels.editable
+    later.interaction.next_object()
+    assert later.interaction.session.current == 3
 
 
 def test_a_journal_that_is_refused_costs_no_labels(

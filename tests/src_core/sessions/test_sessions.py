@@ -107,6 +107,25 @@ def test_undo_and_redo_reach_back_over_restarts(folder: Path) -> None:
     session.close()
 
 
+def test_hundreds_of_steps_are_undone_after_a_restart(folder: Path) -> None:
+    session = _open(folder)
+    states = [np.asarray(session.labels.array[:])]
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        script.accept(session, 1, rng)
+        states.append(np.asarray(session.labels.array[:]))
+    _abandon(session)
+    session = _open(folder)
+    for k in range(199, -1, -1):
+        assert session.undo() == "accept object 1"
+        assert k % 20 or np.array_equal(session.labels.array[:], states[k])
+    assert session.undo() is None
+    for _ in range(200):
+        assert session.redo()
+    assert np.array_equal(session.labels.array[:], states[-1])
+    session.close()
+
+
 @pytest.mark.parametrize("step", [script.accept, script.propagate, script.delete, script.prompt])
 def test_a_line_that_was_cut_off_anywhere_is_as_if_it_had_not_been_begun(folder: Path, step: Any) -> None:
     rng = np.random.default_rng(0)
