@@ -11,6 +11,7 @@ from napari_sam.layers import volume_of
 from napari_sam.workers import notify
 from src_core.errors import SessionError
 from src_core.session import Session, begin_anew, go_on
+from src_core.session.waiting import unpack
 from src_core.worker import Priority
 
 if TYPE_CHECKING:
@@ -72,8 +73,11 @@ def adopt(interaction: Interaction, scene: Scene) -> None:
         scene.points.mode = "add"
         if session.read_only:
             scene.look_only()
+        waiting = session.waiting
         interaction.prompting.catch_up()
         interaction.show_current()
+        if waiting is not None:
+            interaction.prompting.show_waiting(unpack(waiting))
         tell(session)
 
     def adopted(_: bool) -> None:

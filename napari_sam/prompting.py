@@ -15,6 +15,7 @@ from napari_sam.scene import Scene
 from napari_sam.workers import notify
 from src_core.errors import SamError
 from src_core.prompts import Prompts
+from src_core.session.waiting import Waiting, pack
 from src_core.types import Candidates, PlaneRef
 from src_core.worker import Job, Priority
 
@@ -43,6 +44,7 @@ class Prompting:
         self.negative = False
         self._asked: tuple[PlaneRef, int, Prompts] | None = None
         self._job: Job | None = None
+        self._questions = 0
         self._drawn: Drawn
         self.layers_renewed()
 
@@ -81,6 +83,8 @@ class Prompting:
         if self._job is not None:
             self._job.cancel()
         feedback = self._feedback(plane, identity, prompts)
+        self._questions += 1
+        question = self._questions
 
         def answer() -> Candidates:
             existing = session.mask(plane, identity) if feedback is None and prompts.mask is None else None
@@ -89,7 +93,8 @@ class Prompting:
             )
 
         def answered(found: Candidates) -> None:
-            self._answered(plane, identity, prompts, found)
+            if question == self._questions:  # nothing newer is on screen
+                self._answered(plane, identity, prompts, found)
 
         self.interaction.said.emit("Looking…")
         self._job = self.interaction.worker.submit(answer, Priority.CLICK, answered, self.interaction.failed)
@@ -114,12 +119,34 @@ class Prompting:
         self._show(on_screen)
         self.interaction.ready_changed.emit()
 
+    def show_waiting(self, waiting: Waiting) -> None:
+        """Show candidates that waited when the session was left, on their slice."""
+        scene, plane = self.scene, waiting.plane
+        scene.show_plane(plane)
+        on_screen = self.interaction.on_screen()
+        if on_screen is None or on_screen.plane != plane or scene.session.current != waiting.identity:
+            return
+        shape = scene.session.volume.plane_shape(plane.axis)
+        try:
+            prompts = prompts_on_plane(
+                scene.image, on_screen, shape, scene.points, scene.boxes, identity=waiting.identity
+            )
+        except SamError:
+            return  # told of when it was drawn
+        if prompts is not None and waiting.candidates.masks.shape[1:] == shape:
+            self._questions += 1  # what showing the slice has asked comes too late
+            self.candidates, self._asked = waiting.candidates, (plane, waiting.identity, prompts)
+            self.choose(waiting.chosen)
+
     # --------------------------------------------------------------- candidates
 
     def _show(self, on_screen: OnScreen) -> None:
         if self.candidates is None:
             return
         self.scene.preview.show(on_screen, self.candidates.masks[self.chosen])
+        if self._asked is not None:
+            plane, identity, _ = self._asked
+            self.scene.session.wait_with(pack(plane, identity, self.candidates, self.chosen))
         score = float(self.candidates.scores[self.chosen])
         self.interaction.said.emit(
             f"Candidate {self.chosen + 1} of {len(self.candidates)}, score {score:.2f}."
@@ -136,6 +163,7 @@ class Prompting:
     def drop(self) -> None:
         """Show no candidate; prompts stay."""
         self.candidates, self._asked, self.chosen = None, None, 0
+        self.scene.session.wait_with(None)
         if self._job is not None:
             self._job.cancel()
         self.scene.preview.clear()
@@ -239,10 +267,10 @@ class Prompting:
         self.scene.session.remember(remembered.changed(self.scene.session, self._drawn))
 
     def catch_up(self) -> None:
-        """Draw the session's prompts where the layers show others: after a restart, or an undo from before it."""
+        """Draw the session's prompts where the layers show others: after a restart, or when objects have gone."""
         session, drawn = self.scene.session, Drawn.of(self.scene.points, self.scene.boxes)
-        if remembered.changed(session, drawn):
-            self._restore(remembered.redrawn(session, drawn))
+        if remembered.differs(session, drawn):
+            self._restore(remembered.redrawn(session, self.scene.image.ndim))
 
     def _restore(self, drawn: Drawn) -> None:
         scene = self.scene

@@ -36,13 +36,17 @@ def changed(session: Session, drawn: Drawn) -> dict[int, DrawnPrompts]:
     return {i: now.get(i, DrawnPrompts()) for i, old in known.items() if now.get(i, DrawnPrompts()) != old}
 
 
-def redrawn(session: Session, drawn: Drawn) -> Drawn:
-    """Return what the layers should show: the session's prompts, and those drawn for objects it does not know."""
-    known = {i: state.prompts for i, state in sorted(session.objects.items())}
-    prompts = {i: p for i, p in prompts_of(drawn).items() if i not in known} | known
+def differs(session: Session, drawn: Drawn) -> bool:
+    """Say whether the layers show other prompts than the session has: also those of objects that have gone."""
+    known = {i: state.prompts for i, state in list(session.objects.items()) if state.prompts}
+    return prompts_of(drawn) != known
+
+
+def redrawn(session: Session, ndim: int) -> Drawn:
+    """Return the session's prompts as what layers of `ndim` dimensions show."""
+    prompts = {i: state.prompts for i, state in sorted(session.objects.items())}
     points = [(p, i, s) for i, own in prompts.items() for p, s in zip(own.points, own.labels, strict=True)]
     shapes = [(kind, corners, i) for i, own in prompts.items() for kind, corners in own.shapes]
-    ndim = drawn.points.shape[1]
     return Drawn(
         np.array([p for p, _, _ in points], float).reshape(-1, ndim),
         pd.DataFrame(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from src_core.masks import Mask
-from src_core.session import Session, Unsure
+from src_core.session import Session, Unsure, confirm
 from src_core.types import PlaneRef
 from src_core.worker import Priority
 
@@ -64,15 +64,15 @@ class Reviewing:
         session, plane = at
         identity = session.current
 
-        def confirm() -> None:
-            session.confirm(plane, identity)
+        def keep() -> None:
+            confirm(session, plane, identity)
 
         # The worker does one thing after the other: a candidate is written before what follows is asked for.
         kept = prompting.candidates is not None
         if kept and not prompting.accept():
             return
         self.interaction.worker.submit(
-            _nothing if kept else confirm,
+            _nothing if kept else keep,
             Priority.CLICK,
             lambda _: self._go_on(session),
             self.interaction.failed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_sam.scene import Scene
 from napari_sam.workers import Throttle
+from src_core.measuring import MeasuringProgress
 from src_core.session_prompts import PromptsProgress
 from src_core.session_propagation import PropagationProgress, propagate_session
 from src_core.types import PlaneRef
@@ -16,7 +17,7 @@ from src_core.worker import Job, Priority
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
 
-Progress = PropagationProgress | PromptsProgress
+Progress = PropagationProgress | PromptsProgress | MeasuringProgress
 
 FOLLOW_MS = 250
 """Shortest time between two slices shown while the view follows: napari itself needs a while for each."""

@@ -120,6 +120,7 @@ class Scene:
             plane, box = part.plane, part.box_yxyx
             now = labels.read_box(plane.axis, plane.index, box, t=plane.t)
             labels.write_box(plane.axis, plane.index, box, part.restored(now), t=plane.t)
+            self.session.census.changed(plane, box)
         self.refresh_labels()
 
     def go_to(self, identity: int) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.embedding import Embedding
-from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.history import Edit
 from src_core.masks import Box, Mask, bounds
 from src_core.prompts import Prompts
 from src_core.session import ObjectState, Session
 from src_core.types import PlaneRef
+
+if TYPE_CHECKING:
+    from src_core.embedding import Embedding
+    from src_core.embeddings import EmbeddingCache
 
 BATCH = 16
 """Objects answered in one step: a click waits for no more than that, and so many masks are in memory."""

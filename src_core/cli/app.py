@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from src_core import __version__
-from src_core.cli import demo, embed, evaluate, info, models, propagate, replay, segment, train
+from src_core.cli import demo, embed, evaluate, info, measure, models, propagate, replay, segment, train
 from src_core.errors import SamError
 
 BAD_INPUT = 2
@@ -84,6 +84,7 @@ app.command(cls=segment.PromptCommand)(segment.segment)
 app.command(cls=segment.PromptCommand)(propagate.propagate)
 app.command()(embed.embed)
 app.command()(replay.replay)
+app.command()(measure.measure)
 app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 app.command()(train.train)

@@ -17,6 +17,7 @@ from src_core.errors import SessionError, VolumeError
 from src_core.labels.files import Prepare, create_in_image, create_label_group, disk_errors
 from src_core.labels.planes import MAX_ID, checked_id, plane_axes, plane_index
 from src_core.labels.scanning import Box, bounding_box, object_ids, stored_blocks
+from src_core.masks import bounds
 from src_core.volumes import Volume
 from src_core.volumes.arrays import LazyArray, read_block
 from src_core.volumes.axes import SPATIAL
@@ -280,23 +281,42 @@ class LabelVolume:
                 )
         if locked := sorted(set(ids) & set(protect)):
             raise SessionError(f"objects {locked} are protected and cannot be written; unlock them first")
+        protected = np.asarray(sorted(protect), np.uint32)
+
+        def painted(before: NDArray[np.uint32]) -> NDArray[np.uint32]:
+            after = before.copy()
+            if replace:
+                after[np.isin(before, np.asarray(ids, np.uint32))] = 0
+            free = ~np.isin(before, protected)
+            for i, mask in zip(ids, masks.values(), strict=True):
+                after[mask & free] = i
+            return after
+
+        return self.change_plane(axis, index, painted, t=t, announce=announce)
+
+    def change_plane(
+        self,
+        axis: str | None,
+        index: SupportsIndex,
+        make: Callable[[NDArray[np.uint32]], NDArray[np.uint32]],
+        *,
+        t: SupportsIndex = 0,
+        announce: Callable[[Change], None] | None = None,
+    ) -> Change:
+        """Replace the (H, W) uint32 ids of one plane by `make(ids)`, a new array.
+
+        The other parameters, the result and the errors are those of `write_plane`.
+        """
         if self.array.read_only:
             raise SessionError(f"{self.path} is open for reading only; open it with mode='r+'")
         with self._lock:
             before = self.read_plane(axis, index, t)
-            after = before.copy()
-            if replace:
-                after[np.isin(before, np.asarray(ids, np.uint32))] = 0
-            free = ~np.isin(before, np.asarray(sorted(protect), np.uint32))
-            for i, mask in zip(ids, masks.values(), strict=True):
-                after[mask & free] = i
+            after = make(before)
             changed = after != before
             if not changed.any():
                 return Change(0, None)
-            rows, columns = (np.flatnonzero(changed.any(axis=a)) for a in (1, 0))
-            y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
             # Only the chunks under the change are read and written again.
-            box = (y0, x0, y1, x1)
+            y0, x0, y1, x1 = box = bounds(changed)
             old, new = before[y0:y1, x0:x1].copy(), after[y0:y1, x0:x1].copy()
             change = Change(int(np.count_nonzero(changed)), box, old, new)
             if announce is not None:

@@ -16,7 +16,16 @@ from src_core.history import Edit, History, Patch
 from src_core.session.entries import CLOSE, edit_entry, end_entry, failed_entry, open_entry, set_entry
 from src_core.session.journal import Journal
 from src_core.session.review import ReviewQueue
-from src_core.session.state import DrawnPrompts, Key, ObjectState, StateChange, Table, prompts_json, to_json
+from src_core.session.state import (
+    WAITING,
+    DrawnPrompts,
+    Key,
+    ObjectState,
+    StateChange,
+    Table,
+    prompts_json,
+    to_json,
+)
 
 Settings = Sequence[tuple[Key, Any]]
 """Keys and their new values as JSON."""
@@ -80,16 +89,19 @@ class Book:
         """
         with self._book:
             identity = max(self.objects, default=0) + 1
-            if identity > self._largest_id:
-                raise SessionError(f"labels with ids up to {self._largest_id} cannot hold object {identity}")
+            self.check_id(identity)
             self._set("new object", [(("object", identity), _fresh(identity)), (("current",), identity)])
         self.objects_changed.emit()
         return self.objects[identity]
 
-    def select(self, identity: int) -> None:
-        """Make an object the current one; one that is not known yet is started."""
+    def check_id(self, identity: int) -> None:
+        """Raise `SessionError` if the labels cannot hold such an id."""
         if not 1 <= identity <= self._largest_id:
             raise SessionError(f"object {identity} does not fit labels with ids from 1 to {self._largest_id}")
+
+    def select(self, identity: int) -> None:
+        """Make an object the current one; one that is not known yet is started."""
+        self.check_id(identity)
         with self._book:
             known = identity in self.objects
             fresh: list[tuple[Key, Any]] = [] if known else [(("object", identity), _fresh(identity))]
@@ -159,12 +171,24 @@ class Book:
             with self._book:
                 settings = [(("prompts", k), prompts_json(p)) for k, p in drawn.items()]
                 self._start([k for k in drawn])
-                self._enter(edit, [], settings)
+                self.enter(edit, [], settings)
 
     def remember(self, prompts: Mapping[int, DrawnPrompts]) -> None:
         """Take note of what is drawn for objects, outside of the history."""
         if prompts and not self.read_only:
             self._set("prompts", [(("prompts", k), prompts_json(p)) for k, p in prompts.items()])
+
+    @property
+    def waiting(self) -> dict[str, Any] | None:
+        """The candidates that wait to be accepted, from `waiting.pack`; None without any."""
+        return self._table.waiting
+
+    def wait_with(self, candidates: dict[str, Any] | None) -> None:
+        """Take note of candidates that wait to be accepted, outside of the history; None when they have gone."""
+        with self._book:
+            if candidates != self.waiting and not self.read_only:
+                self._table.put(WAITING, candidates)
+                self._log(set_entry("candidates", [StateChange(WAITING, None, candidates)]))
 
     @property
     def undo_name(self) -> str | None:
@@ -240,7 +264,7 @@ class Book:
         if fresh:
             self._set("new object", fresh)
 
-    def _enter(
+    def enter(
         self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
     ) -> None:
         """Make changes as part of an edit, which has `started` objects that are there already.
@@ -256,7 +280,7 @@ class Book:
             edit.entered = (len(patches), len(changes))
 
     def _take_back(self, edit: Edit) -> None:
-        """Undo the latest `_enter` of an edit: the labels could not be written."""
+        """Undo the latest `enter` of an edit: the labels could not be written."""
         if edit.entered is None:
             return
         with self._book:
@@ -269,6 +293,19 @@ class Book:
     def _put_back(self, changes: Sequence[StateChange]) -> None:
         for change in reversed(changes):
             self._table.put(change.key, change.before)
+
+    def unlocked(self, identity: int, what: str) -> ObjectState:
+        """Return an object that may be changed; `what` says what the user is going to do with it.
+
+        Raises
+        ------
+        SessionError
+            It is unknown, or finished.
+        """
+        state = self._object(identity)
+        if state.done:
+            raise SessionError(f"object {identity} is finished; reopen it to {what}")
+        return state
 
     def _object(self, identity: int) -> ObjectState:
         if identity not in self.objects:

@@ -158,6 +158,9 @@ class Reader:
     def finish(self) -> None:
         """End the edits that the end of their process has cut off; what was in flight has landed."""
         for edit in list(self.running.values()):
+            if not (edit.patches or edit.counts):  # it has only been announced
+                for change in reversed(edit.changes):
+                    self.table.put(change.key, change.before)
             self._end(edit)
         self.in_flight.clear()
         self._forget_promised()

@@ -62,7 +62,7 @@ class Objects(Book):
         """Forget objects that have no mask, outside of the history; this ends what `add_objects` began."""
         with self._book:
             gone = {s.id for s in states if s.id in self.objects}
-            self._set(IMPORTED, self._without(gone) if gone else [], allowed=True)
+            self._set(IMPORTED, self.without(gone) if gone else [], allowed=True)
         self.objects_changed.emit()
 
     def unfinished(self) -> list[int]:
@@ -70,7 +70,7 @@ class Objects(Book):
         open_objects = [o for o in list(self.objects.values()) if not o.done]
         return [o.id for o in open_objects if not o.empty] or [o.id for o in open_objects]
 
-    def _without(self, identities: set[int]) -> Settings:
+    def without(self, identities: set[int]) -> Settings:
         """Return the changes that forget objects; there is always one to go on with."""
         gone: list[tuple[Key, Any]] = [(("object", k), None) for k in sorted(identities)]
         rest = set(self.objects) - identities

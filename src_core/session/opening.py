@@ -13,6 +13,7 @@ from src_core.beside import folder_beside, session_beside
 from src_core.errors import SessionError
 from src_core.history import Patch
 from src_core.labels import LabelVolume
+from src_core.labels.census import Census
 from src_core.labels.files import disk_errors
 from src_core.session.entries import (
     CLOSE,
@@ -137,6 +138,7 @@ def _take(session: Session, folder: Path) -> SessionLock | None:
     except SessionError as error:
         session.read_only = str(error)
         session.labels = LabelVolume.open(session.labels.path, "r")
+        session.census = Census(session.labels)
         return None
     except OSError as error:
         session.problem = refusal(folder / JOURNAL, error)

@@ -7,22 +7,23 @@ announced by signals (psygnal) on that thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
+from src_core.labels.census import Census
 from src_core.masks import Mask
 from src_core.session.book import Settings, largest_id
 from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.objects import Objects
-from src_core.session.patching import apply_patch, replay_changes
-from src_core.session.state import Key, Settled, plane_key, settled_json
+from src_core.session.patching import apply_patch, changed_ids, replay_changes
+from src_core.session.state import Settled, anchored_settings, plane_key, settled_json
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -46,7 +47,7 @@ class Session(Objects):
 
     def __init__(self, volume: Volume, labels: LabelVolume, ids: Iterable[int] | None = None) -> None:
         super().__init__(largest_id(labels.dtype))
-        self.volume, self.labels = volume, labels
+        self.volume, self.labels, self.census = volume, labels, Census(labels)
         self.allow_overwrite = False
         self._lock = threading.RLock()
         known = list(labels.object_ids() if ids is None else ids)
@@ -63,14 +64,13 @@ class Session(Objects):
         SessionError
             The object is finished, or the disk is full.
         """
-        if self._object(identity).done:
-            raise SessionError(f"object {identity} is finished; reopen it to delete it")
+        self.unlocked(identity, "delete it")
         with self.edit(f"delete object {identity}") as edit:
-            for plane in self._planes_with(identity):
+            for plane in self.planes_with(identity):
                 self._clear(edit, plane, identity)
             edit.counts = True
             with self._book:
-                self._enter(edit, [], self._without({identity}))
+                self.enter(edit, [], self.without({identity}))
         self.objects_changed.emit()
 
     def protected(self, writing: set[int]) -> set[int]:
@@ -106,32 +106,12 @@ class Session(Objects):
         VolumeError
             The mask does not fit the plane.
         """
-        state = self._object(identity or self.current)
-        if state.done:
-            raise SessionError(f"object {state.id} is finished; reopen it to change it")
+        state = self.unlocked(identity or self.current, "change it")
         # A propagation must not get in between the mask and its anchor.
         with self.edit(f"accept object {state.id}", about) as edit, self._lock:
             edit.counts = plane not in state.anchors  # confirming what propagation found changes no label
-            self._write(edit, plane, {state.id: mask}, _anchored(state.id, plane))
+            self._write(edit, plane, {state.id: mask}, anchored_settings(state.id, plane))
         self.objects_changed.emit()
-
-    def confirm(self, plane: PlaneRef, identity: int | None = None) -> None:
-        """Keep what an object (the current one by default) has on a plane: the user has looked, and it is right.
-
-        Raises
-        ------
-        SessionError
-            The object has nothing there or is finished, the session is read-only, or the disk is full.
-        """
-        state = self._object(identity or self.current)
-        with self._lock:  # or a propagation could put another mask there between the look and the anchor
-            mask = self.mask(plane, state.id)
-            if not mask.any() and plane not in state.scores:
-                raise SessionError(
-                    f"object {state.id} is not on slice {plane.index}: there is nothing to accept"
-                )
-            if plane not in state.anchors:
-                self.accept(plane, mask, state.id, {"confirmed": state.scores.get(plane)})
 
     def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
         """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).
@@ -139,13 +119,15 @@ class Session(Objects):
         The planes become anchors of the objects that were painted or erased.
         """
         packed = [Patch.of(*patch) for patch in patches]
+        for patch in packed:
+            self.census.changed(patch.plane, patch.box_yxyx)
         touched = {
-            (int(i), plane) for plane, _, before, after in patches for i in _changed_ids(before, after) if i
+            (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
         }
         with self.edit("paint") as edit, self._book:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
-            self._enter(edit, packed, [change for i, p in fresh for change in _anchored(i, p)])
+            self.enter(edit, packed, [change for i, p in fresh for change in anchored_settings(i, p)])
         self.objects_changed.emit()
 
     def write_step(
@@ -162,9 +144,15 @@ class Session(Objects):
         """Write masks of new objects on a plane; it becomes an anchor, and undoing `edit` forgets them again."""
         with self._lock:
             started = [k for k in masks if self._object(k).empty]
-            anchored = [setting for k in masks for setting in _anchored(k, plane)]
+            anchored = [setting for k in masks for setting in anchored_settings(k, plane)]
             self._write(edit, plane, masks, anchored, started)
         self.objects_changed.emit()
+
+    def change_plane(
+        self, edit: Edit, plane: PlaneRef, make: Callable[[NDArray[np.uint32]], NDArray[np.uint32]]
+    ) -> None:
+        """Replace the (H, W) ids of a plane by `make(ids)`, as part of `edit`; nothing is protected."""
+        self._commit(edit, plane, partial(self.labels.change_plane, plane.axis, plane.index, make, t=plane.t))
 
     def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
@@ -174,7 +162,7 @@ class Session(Objects):
 
     def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
         """Note what a complete propagation of an object started from, as part of `edit`."""
-        self._enter(edit, [], [(("settled", identity, axis, t), settled_json(settled))])
+        self.enter(edit, [], [(("settled", identity, axis, t), settled_json(settled))])
 
     def mask(self, plane: PlaneRef, identity: int) -> Mask:
         """Return the (H, W) bool mask of an object on a plane."""
@@ -215,6 +203,7 @@ class Session(Objects):
                 self._log(replayed_entry(edit, forward=forward))
             (edit.redo if forward else edit.undo)()
         for patch in edit.patches:
+            self.census.changed(patch.plane, patch.box_yxyx)
             self.labels_changed.emit(patch.plane, patch.box_yxyx)
         self.objects_changed.emit()
         self.history_changed.emit()
@@ -235,7 +224,27 @@ class Session(Objects):
         settings: Settings = (),
         started: Iterable[int] = (),
     ) -> None:
-        """Write masks and make the changes that go with them; the journal has both before the labels."""
+        """Write masks and make the changes that go with them."""
+        with self._lock:
+            write = partial(
+                self.labels.write_plane,
+                plane.axis,
+                plane.index,
+                masks,
+                t=plane.t,
+                protect=self.protected(set(masks)),
+            )
+            self._commit(edit, plane, write, settings, started)
+
+    def _commit(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        write: Callable[..., Change],
+        settings: Settings = (),
+        started: Iterable[int] = (),
+    ) -> None:
+        """Call `write(announce=...)`, which changes a plane: the journal has it before the labels."""
         entered = False
 
         def first(change: Change) -> None:
@@ -243,16 +252,13 @@ class Session(Objects):
             if change.box_yxyx is not None and change.before is not None and change.after is not None:
                 entered = True
                 patch = Patch.of(plane, change.box_yxyx, change.before, change.after)
-                self._enter(edit, [patch], settings, started)
+                self.enter(edit, [patch], settings, started)
                 self.flush()
 
         self.check_writable()  # a propagation may still run while the session is closed
         with self._lock:
-            protect = self.protected(set(masks))
             try:
-                change = self.labels.write_plane(
-                    plane.axis, plane.index, masks, t=plane.t, protect=protect, announce=first
-                )
+                change = write(announce=first)
             except BaseException:
                 edit.counts = False
                 if entered:
@@ -260,15 +266,16 @@ class Session(Objects):
                 raise
             if change.box_yxyx is None:
                 if settings:
-                    self._enter(edit, [], settings, started)
+                    self.enter(edit, [], settings, started)
                 return
+        self.census.changed(plane, change.box_yxyx)
         self.labels_changed.emit(plane, change.box_yxyx)
 
     def _clear(self, edit: Edit, plane: PlaneRef, identity: int, settings: Settings = ()) -> None:
         shape = self.volume.plane_shape(plane.axis)
         self._write(edit, plane, {identity: np.zeros(shape, np.bool_)}, settings)
 
-    def _planes_with(self, identity: int) -> list[PlaneRef]:
+    def planes_with(self, identity: int) -> list[PlaneRef]:
         """Return the planes along the first spatial axis that hold an object, reading chunk by chunk."""
         box = self.labels.bounding_box(identity)
         if box is None:
@@ -277,13 +284,3 @@ class Session(Objects):
         axis = "z" if "z" in span else None
         times = span.get("t", range(1))
         return [PlaneRef(axis, i, t) for t in times for i in (span["z"] if axis else range(1))]
-
-
-def _changed_ids(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    changed = before != after
-    return np.union1d(before[changed], after[changed])
-
-
-def _anchored(identity: int, plane: PlaneRef) -> list[tuple[Key, Any]]:
-    """Return the changes that make a plane an anchor, which needs no score."""
-    return [(plane_key("anchor", identity, plane), True), (plane_key("score", identity, plane), None)]

@@ -9,9 +9,11 @@ from src_core.session.review import ReviewQueue
 from src_core.types import PlaneRef
 
 Key = tuple[Any, ...]
-"""What changes: ("current",), ("object", id), ("name", id), ("done", id), ("found", id), ("prompts", id),
+"""What changes: ("current",), ("waiting",), ("object", id), ("name", id), ("done", id), ("found", id), ("prompts", id),
 ("settled", id, axis, t),
 or ("anchor", id, axis, index, t) and ("score", id, axis, index, t)."""
+
+WAITING: Key = ("waiting",)
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,19 @@ def plane_key(kind: str, identity: int, plane: PlaneRef) -> Key:
     return (kind, identity, plane.axis, plane.index, plane.t)
 
 
+def anchored_settings(identity: int, plane: PlaneRef) -> list[tuple[Key, Any]]:
+    """Return the changes that make a plane an anchor, which needs no score."""
+    return [(plane_key("anchor", identity, plane), True), (plane_key("score", identity, plane), None)]
+
+
 class Table:
-    """All objects, which one is the current one, and what remains to be looked at."""
+    """All objects, which is the current one, what remains to be reviewed, and waiting candidates as JSON."""
 
     def __init__(self) -> None:
         self.objects: dict[int, ObjectState] = {}
         self.current = 0
         self.review = ReviewQueue()
+        self.waiting: dict[str, Any] | None = None
 
     def change(self, key: Key, value: Any) -> StateChange:
         """Set a value and return what that changed."""
@@ -120,6 +128,8 @@ class Table:
         """Return a value as JSON, None where there is none."""
         if key == ("current",):
             return self.current
+        if key == WAITING:
+            return self.waiting
         kind, identity, *where = key
         state = self.objects.get(identity)
         if state is None:
@@ -143,6 +153,9 @@ class Table:
         """Set a value given as JSON; of an object that has been deleted meanwhile, nothing is kept."""
         if key == ("current",):
             self.current = value
+            return
+        if key == WAITING:
+            self.waiting = value
             return
         kind, identity, *where = key
         if kind == "object":

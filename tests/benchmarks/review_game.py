@@ -25,7 +25,7 @@ from src_core.evaluation.clicks import next_click
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
 from src_core.prompts import Prompts
-from src_core.session import Session
+from src_core.session import Session, confirm
 from src_core.session_propagation import propagate_session
 from src_core.types import PlaneRef
 
@@ -98,7 +98,7 @@ class _Game:
                 self.propagate()
                 return
             if self.found[index].any():
-                self.session.confirm(PlaneRef("z", index))
+                confirm(self.session, PlaneRef("z", index), 1)
 
     def _right(self, z: int) -> bool:
         if not self.truth[z].any():

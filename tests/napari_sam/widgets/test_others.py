@@ -1,4 +1,4 @@
-"""The panels for propagation, objects and models."""
+"""The panels for propagation and models."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_sam.widgets import models as models_panel
 from napari_sam.widgets.models import ModelsWidget
-from napari_sam.widgets.objects import ObjectsWidget
 from napari_sam.widgets.propagate import BACKWARDS, FORWARDS, PropagateWidget
 from src_core import zoo
 from src_core.errors import CheckpointError
@@ -95,127 +92,6 @@ def test_the_range_follows_the_axis_on_screen(desk: Desk, propagate: PropagateWi
     desk.wait()
     desk.interaction.changed.emit()
     assert propagate.span.max == 63
-
-
-# --------------------------------------------------------------------- objects
-
-
-@pytest.fixture
-def objects(desk: Desk, qtbot: Any) -> ObjectsWidget:
-    panel = ObjectsWidget(desk.viewer)
-    qtbot.addWidget(panel)
-    return panel
-
-
-def _cell(panel: ObjectsWidget, row: int, column: int) -> str:
-    item = panel.table.item(row, column)
-    assert item is not None
-    return item.text()
-
-
-def _settle(desk: Desk, panel: ObjectsWidget) -> None:
-    """Let the table, which is filled a few times a second, catch up."""
-    desk.wait()
-    desk.wait(lambda: not panel._show_soon._timer.isActive())
-
-
-def test_objects_are_listed_with_slices_and_scores(desk: Desk, objects: ObjectsWidget) -> None:
-    assert objects.table.rowCount() == 0 and not objects.delete.isEnabled()
-    _two_objects(desk)
-    desk.interaction.propagate()
-    desk.wait(lambda: not desk.interaction.propagating)
-    _settle(desk, objects)
-    assert [_cell(objects, r, 0) for r in range(3)] == ["1", "2", "3"]
-    assert [_cell(objects, r, 2) for r in range(3)] == ["9", "1", ""]
-    assert 0 < float(_cell(objects, 0, 3)) <= 1 and _cell(objects, 1, 3) == ""
-    assert objects.table.currentRow() == 0
-
-
-def test_a_click_selects_and_goes_to_the_object(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
-    _settle(desk, objects)
-    desk.go(1)
-    objects.table.cellClicked.emit(1, 0)
-    _settle(desk, objects)
-    assert desk.interaction.session.current == 2 and desk.viewer.dims.current_step[0] == 6
-    assert objects.table.currentRow() == 1
-    objects.table.cellClicked.emit(2, 0)  # an object without a mask: nowhere to go
-    desk.wait()
-    assert desk.interaction.session.current == 3
-
-
-def test_a_slider_outside_the_image_is_no_reason_to_fail(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
-    desk.viewer.add_image(np.zeros((40, 8, 8), np.uint8))
-    _settle(desk, objects)
-    desk.go(30)
-    objects.table.cellClicked.emit(1, 0)
-    desk.wait()
-    assert desk.interaction.session.current == 2
-
-
-def test_names_can_be_changed_and_nothing_else(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
-    _settle(desk, objects)
-    objects.table.item(0, 1).setText("nucleus")
-    _settle(desk, objects)
-    assert desk.interaction.session.objects[1].name == "nucleus"
-    for column in (0, 2, 3, 4):
-        assert not objects.table.item(0, column).flags() & Qt.ItemFlag.ItemIsEditable
-
-
-def test_a_finished_object_takes_no_mask(desk: Desk, objects: ObjectsWidget, warned: list[str]) -> None:
-    _two_objects(desk)
-    objects.done.click()
-    _settle(desk, objects)
-    assert _cell(objects, 0, 4) == "done"
-    before = desk.plane(6).copy()
-    desk.click(6, 30, 46)
-    desk.interaction.accept()
-    desk.wait()
-    assert np.array_equal(desk.plane(6), before) and "reopen it" in warned[0]
-    objects.done.click()
-    _settle(desk, objects)
-    assert _cell(objects, 0, 4) == "draft"
-
-
-def test_delete_and_undo(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
-    before = np.asarray(desk.interaction.session.labels.array[:])
-    objects.delete.click()
-    _settle(desk, objects)
-    assert _filled(desk, 1) == set() and [_cell(objects, r, 0) for r in range(2)] == ["2", "3"]
-    desk.interaction.undo()
-    _settle(desk, objects)
-    assert np.array_equal(np.asarray(desk.interaction.session.labels.array[:]), before)
-    assert _cell(objects, 0, 0) == "1"
-
-
-def test_nothing_is_deleted_under_a_propagation(
-    desk: Desk, objects: ObjectsWidget, warned: list[str]
-) -> None:
-    _two_objects(desk)
-    said: list[str] = []
-    desk.interaction.said.connect(said.append)
-    desk.interaction.propagate()
-    objects.delete.click()
-    desk.wait(lambda: not desk.interaction.propagating)
-    assert "Stop what is under way first (Shift-G)." in said and len(_filled(desk)) == 9 and not warned
-
-
-def test_a_table_of_many_objects_is_not_filled_anew_for_each_change(
-    desk: Desk, objects: ObjectsWidget, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.start()
-    desk.interaction.session.adopt(range(1, 300))
-    _settle(desk, objects)
-    filled: list[int] = []
-    fill = objects._fill
-    monkeypatch.setattr(objects, "_fill", lambda row, texts: (filled.append(row), fill(row, texts)))
-    for k in range(50):
-        desk.interaction.session.rename(7, f"name {k}")
-    _settle(desk, objects)
-    assert set(filled) == {6} and len(filled) < 20 and _cell(objects, 6, 1) == "name 49"
 
 
 # ---------------------------------------------------------------------- models

@@ -20,7 +20,9 @@ from src_core import __version__, samples, zoo
 from src_core.cli.options import can_plot
 from src_core.labels import LabelVolume
 from src_core.predictor import Predictor
-from src_core.types import Candidates
+from src_core.session import open_session
+from src_core.types import Candidates, PlaneRef
+from src_core.volumes import open_volume
 from tests.src_core.cli.conftest import Run
 from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS, save_random_nano
 from tests.src_core.image_files import write_ome_zarr
@@ -374,9 +376,6 @@ def test_embed_that_is_interrupted_keeps_what_is_done(
 
 
 def test_replay_makes_the_labels_of_a_session_again(run: Run, stack: Path, tmp_path: Path) -> None:
-    from src_core import open_session, open_volume
-    from src_core.types import PlaneRef
-
     session = open_session(open_volume(stack))
     mask = np.zeros((48, 48), bool)
     mask[5:20, 6:30] = True
@@ -392,3 +391,23 @@ def test_replay_makes_the_labels_of_a_session_again(run: Run, stack: Path, tmp_p
     assert again.exit_code == 2 and "already exists" in again.output
     nothing = run("replay", tmp_path, "--out", tmp_path / "other.ome.zarr")
     assert nothing.exit_code == 2 and "no session in" in nothing.output
+
+
+def test_measure_writes_a_table_with_the_sessions_names(run: Run, stack: Path, tmp_path: Path) -> None:
+    nothing = run("measure", stack, "--out", tmp_path / "cells.csv")
+    assert nothing.exit_code == 2 and "labels/objects" in nothing.stderr
+    session = open_session(open_volume(stack))
+    mask = np.zeros(session.volume.plane_shape("z"), bool)
+    mask[2:6, 3:9] = True
+    session.accept(PlaneRef("z", 1), mask)
+    session.rename(1, "root cell")
+    session.flush()  # and another window still has it
+    found = run("measure", stack, "--out", tmp_path / "cells.csv")
+    assert found.exit_code == 0, found.output
+    names, row = (line.split(",") for line in (tmp_path / "cells.csv").read_text().splitlines())
+    values = dict(zip(names, row, strict=True))
+    assert values["id"] == "1" and values["name"] == "root cell" and values["pixels"] == "24"
+    assert float(values[next(n for n in names if n.startswith("volume_"))]) == 24 * 2 * 0.5 * 0.5
+    again = run("measure", stack, "--out", tmp_path / "cells.csv")
+    assert again.exit_code == 2 and "--overwrite" in again.stderr
+    session.close()

@@ -1,20 +1,22 @@
-"""A long session of small steps, each of which depends on nothing but its number; run as a program to be killed."""
+"""A long session of small steps, each of which depends on nothing but its number; run in a process to be killed."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src_core.errors import SessionError
 from src_core.prompts import Prompts
-from src_core.session import DrawnPrompts, Session, open_session
+from src_core.session import DrawnPrompts, LineCut, Session, cut, merge, open_session, relabel
 from src_core.session.state import to_json
+from src_core.session.waiting import pack
 from src_core.session_prompts import Wanted, segment_session
 from src_core.types import Candidates, PlaneRef
 from src_core.volumes import Volume, open_volume
@@ -99,8 +101,32 @@ def seeds(session: Session, identity: int, rng: np.random.Generator) -> None:
         pass
 
 
+def join(session: Session, identity: int, rng: np.random.Generator) -> None:
+    """Merge two objects, if there are two that are not finished."""
+    others = [i for i, o in sorted(session.objects.items()) if not o.done and i != identity]
+    if others:
+        merge(session, identity, [others[int(rng.integers(len(others)))]])
+
+
+def divide(session: Session, identity: int, rng: np.random.Generator) -> None:
+    """Cut an object along a line, if that goes through it."""
+    with contextlib.suppress(SessionError):
+        cut(session, identity, LineCut("z", [rng.integers(0, 40, 2), rng.integers(0, 40, 2) + 0.5]))
+
+
+def renumber(session: Session, identity: int, rng: np.random.Generator) -> None:
+    relabel(session, identity, max(session.objects) + int(rng.integers(1, 4)))
+
+
 def delete(session: Session, identity: int, rng: np.random.Generator) -> None:
     session.delete(identity)
+
+
+def offer(session: Session, rng: np.random.Generator) -> None:
+    """Have candidates wait, or none."""
+    found = answer(disc(rng), float(rng.random()))
+    plane = PlaneRef("z", int(rng.integers(SHAPE[0])))
+    session.wait_with(pack(plane, session.current, found, 0) if rng.random() < 0.8 else None)
 
 
 def undo(session: Session, rng: np.random.Generator) -> None:
@@ -125,10 +151,10 @@ def choose(session: Session, rng: np.random.Generator) -> None:
 
 
 WRITING: dict[Callable[[Session, int, np.random.Generator], None], float] = {
-    accept: 4, stroke: 4, propagate: 2, prompt: 3, delete: 0.7, seeds: 0.7,
+    accept: 4, stroke: 4, propagate: 2, prompt: 3, delete: 0.7, seeds: 0.7, join: 0.7, divide: 1, renumber: 0.5,
 }  # fmt: skip
 OTHER: dict[Callable[[Session, np.random.Generator], None], float] = {
-    undo: 5, redo: 2, rename: 1, finish: 1, choose: 1,
+    undo: 5, redo: 2, rename: 1, finish: 1, choose: 1, offer: 1,
 }  # fmt: skip
 
 
@@ -173,22 +199,18 @@ def state(session: Session) -> dict[str, Any]:
         "labels": hashlib.sha256(np.asarray(session.labels.array[:]).tobytes()).hexdigest(),
         "objects": {i: to_json(o) for i, o in sorted(session.objects.items())},
         "current": session.current,
+        "waiting": session.waiting,
         "done": [(e.name, len(e.patches), len(e.changes)) for e in history._done],
         "undone": [(e.name, len(e.patches), len(e.changes)) for e in history._undone],
     }
 
 
-def main(folder: Path, first: int, last: int) -> None:
+def main(folder: Path, first: int, last: int, there: Connection) -> None:
     """Do steps and say so after each, once it is out of this process's hands."""
     session = open_session(volume(), folder)
-    print("ready", flush=True)
-    sys.stdin.readline()
+    there.send_bytes(b"ready")
     for number in range(first, last):
         step(session, number)
         session.flush()
-        print(json.dumps(number), flush=True)
+        there.send_bytes(b"%d" % number)
     time.sleep(60)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
