@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from src_core.session import Session, Unsure
+from src_core.masks import Mask
+from src_core.session import Session, Unsure, confirm
 from src_core.types import PlaneRef
 from src_core.worker import Priority
 
@@ -44,12 +45,12 @@ class Reviewing:
         only = self._only(session)
         found = session.review.worst(plane.axis, plane.t, only, after=_queued(session, plane))
         if found is None:
+            if self.interaction.prompting is not None:
+                self.interaction.prompting.drop()
             whose = "" if only is None else f" of object {only}"
             self.interaction.said.emit(f"No slice{whose} is left to review.")
             return
-        self.interaction.select(found.identity)
-        if self.interaction.scene is not None:
-            self.interaction.scene.show_plane(PlaneRef(plane.axis, found.index, plane.t))
+        self._show(session, PlaneRef(plane.axis, found.index, plane.t), found.identity)
         self.interaction.said.emit(
             f"Object {found.identity} on slice {found.index}, confidence {found.score:.2f}. "
             "K if it is right; else click, then K."
@@ -63,18 +64,36 @@ class Reviewing:
         session, plane = at
         identity = session.current
 
-        def confirm() -> None:
-            session.confirm(plane, identity)
+        def keep() -> None:
+            confirm(session, plane, identity)
 
         # The worker does one thing after the other: a candidate is written before what follows is asked for.
         kept = prompting.candidates is not None
         if kept and not prompting.accept():
             return
         self.interaction.worker.submit(
-            _nothing if kept else confirm,
+            _nothing if kept else keep,
             Priority.CLICK,
             lambda _: self._go_on(session),
             self.interaction.failed,
+        )
+
+    def _show(self, session: Session, plane: PlaneRef, identity: int) -> None:
+        """Show an object's slice and outline the object on it."""
+        interaction = self.interaction
+        interaction.select(identity)
+        if interaction.scene is not None:
+            interaction.scene.show_plane(plane)
+
+        def read(mask: Mask) -> None:
+            on_screen, prompting, scene = interaction.on_screen(), interaction.prompting, interaction.scene
+            if scene is None or scene.session is not session or on_screen is None or prompting is None:
+                return
+            if (on_screen.plane, session.current) == (plane, identity) and prompting.candidates is None:
+                scene.point_out(on_screen, mask)
+
+        interaction.worker.submit(
+            lambda: session.mask(plane, identity), Priority.CLICK, read, interaction.failed
         )
 
     def _go_on(self, session: Session) -> None:

@@ -22,6 +22,7 @@ from napari_sam.prompt_layers import (
     style_shapes,
 )
 from src_core.errors import VolumeError
+from src_core.masks import Mask
 from src_core.session import Session
 from src_core.types import PlaneRef
 
@@ -157,6 +158,23 @@ class Scene:
         if plane.axis is not None and plane.axis == on_screen.plane.axis:
             dim = on_screen.axes.index(plane.axis) + self.viewer.dims.ndim - self.image.ndim
             self.viewer.dims.set_current_step(dim, plane.index)
+
+    def point_out(self, on_screen: OnScreen, mask: Mask) -> None:
+        """Outline what an object has on the slice on screen, and bring it into view if it is out of it."""
+        self.preview.show(on_screen, mask)
+        if not mask.any():
+            return
+        middle = [p or 0.0 for p in on_screen.position]
+        for dim, pixels in zip(on_screen.kept, np.nonzero(mask), strict=True):
+            middle[dim] = float(pixels.mean())
+        rows_columns = list(on_screen.kept)
+        first, last = self.labels.corner_pixels[:, rows_columns]
+        inside = np.array(middle)[rows_columns]
+        if ((inside < first) | (inside > last)).any():
+            world = self.labels.data_to_world(middle)
+            offset = self.viewer.dims.ndim - self.image.ndim
+            camera = getattr(self.viewer, "scene", self.viewer).camera  # it has moved in napari 0.9
+            camera.center = tuple(world[d - offset] for d in self.viewer.dims.displayed)
 
     def renew_contrast(self) -> None:
         """Look at the image with its present contrast limits from now on."""

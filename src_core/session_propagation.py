@@ -102,6 +102,7 @@ def propagate_session(
     with session.edit(f"propagate object {', '.join(str(k) for k in sorted(settled))}", about) as edit:
         for (low, high), anchors in groups:
             left = _Leftovers(session, edit, axis, t, (low, high), anchors)
+            doubt = Doubt(anchors)
             for step in propagate(
                 embeddings.predictor,
                 session.volume,
@@ -116,7 +117,7 @@ def propagate_session(
             ):
                 plane = PlaneRef(axis, step.index, t)
                 if not step.anchor:
-                    session.write_step(edit, plane, step.masks, step.scores)
+                    session.write_step(edit, plane, step.masks, doubt.scores(step))
                     left.seen(step)
                     done += 1
                     for k, reason in step.stopped.items():
@@ -127,6 +128,33 @@ def propagate_session(
                 session.settle(edit, k, axis, t, settled[k])
     session.objects_changed.emit()
     yield PropagationProgress(total, total, None, dict(stopped), left_out)
+
+
+class Doubt:
+    """Carries doubt on: beyond its outermost anchors, an object is nowhere surer than on the slice before.
+
+    A mask is made from the one before it, errors and all, and the network sees only that the two go together.
+
+    Parameters
+    ----------
+    anchors
+        Plane index -> object id -> mask, as for `propagate`.
+    """
+
+    def __init__(self, anchors: Anchored) -> None:
+        self._ends = {k: [i for i, masks in sorted(anchors.items()) if k in masks] for k in _ids(anchors)}
+        self._lowest: dict[tuple[int, bool], float] = {}
+
+    def scores(self, step: Step) -> dict[int, float]:
+        """Return object id -> confidence, 0 to 1; steps come in the order in which `propagate` yields them."""
+        return {k: self._score(k, step.index, step.scores[k]) for k in step.masks}
+
+    def _score(self, identity: int, index: int, score: float) -> float:
+        above = index > self._ends[identity][-1]
+        if not above and index > self._ends[identity][0]:
+            return score  # an anchor on either side keeps it right
+        self._lowest[identity, above] = min(score, self._lowest.get((identity, above), 1.0))
+        return self._lowest[identity, above]
 
 
 def _groups(

@@ -107,6 +107,24 @@ def tutorial(out: Path) -> None:
     studio.close()
 
 
+def review(out: Path) -> None:
+    """Take the least sure slice of several objects."""
+    studio = Studio()
+    session = studio.interaction.session
+    assert session is not None
+    for z, y, x in sample_clicks("plant_nuclei", 4):
+        studio.click(z, y, x)
+        studio.keep()
+        studio.interaction.next_object()
+        studio.wait()
+    studio.interaction.propagate(session.unfinished())
+    studio.wait(lambda: not studio.interaction.propagating)
+    studio.interaction.worst_slice()
+    studio.wait()
+    studio.take(out / "tutorial_review.png", DARK)
+    studio.close()
+
+
 def layer(out: Path) -> None:
     """Take seeds of another program that became objects."""
     studio = Studio()
@@ -172,6 +190,7 @@ def main() -> None:
         # The sample's labels belong to nobody: not into the user's folders.
         storage.pooch.os_cache = lambda _: Path(name)  # type: ignore[assignment]
         tutorial(out)
+        review(out)
         layer(out)
         demo(out)
 

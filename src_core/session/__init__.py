@@ -1,5 +1,6 @@
 """What the user is doing, written down as it happens."""
 
+from src_core.session.confirming import confirm
 from src_core.session.cutting import ClickCut, Cut, LineCut
 from src_core.session.opening import begin_anew, go_on, open_session
 from src_core.session.regrouping import cut, merge, relabel
@@ -20,6 +21,7 @@ __all__ = [
     "Settled",
     "Unsure",
     "begin_anew",
+    "confirm",
     "cut",
     "go_on",
     "merge",

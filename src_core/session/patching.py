@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src_core.history import Edit, Patch
 from src_core.labels import LabelVolume
@@ -30,3 +31,9 @@ def replay_changes(table: Table, edit: Edit, *, forward: bool) -> None:
     if table.current not in table.objects:  # there is always one to go on with
         table.current = max(table.objects, default=1)
         table.objects.setdefault(table.current, ObjectState(table.current))
+
+
+def changed_ids(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return the ids that a change of labels took pixels from or gave pixels to, 0 included."""
+    changed = before != after
+    return np.union1d(before[changed], after[changed])

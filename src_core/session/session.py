@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from src_core.errors import SessionError
 from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.labels.census import Census
@@ -23,8 +22,8 @@ from src_core.masks import Mask
 from src_core.session.book import Settings, largest_id
 from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.objects import Objects
-from src_core.session.patching import apply_patch, replay_changes
-from src_core.session.state import Key, Settled, plane_key, settled_json
+from src_core.session.patching import apply_patch, changed_ids, replay_changes
+from src_core.session.state import Settled, anchored_settings, plane_key, settled_json
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -111,26 +110,8 @@ class Session(Objects):
         # A propagation must not get in between the mask and its anchor.
         with self.edit(f"accept object {state.id}", about) as edit, self._lock:
             edit.counts = plane not in state.anchors  # confirming what propagation found changes no label
-            self._write(edit, plane, {state.id: mask}, _anchored(state.id, plane))
+            self._write(edit, plane, {state.id: mask}, anchored_settings(state.id, plane))
         self.objects_changed.emit()
-
-    def confirm(self, plane: PlaneRef, identity: int | None = None) -> None:
-        """Keep what an object (the current one by default) has on a plane: the user has looked, and it is right.
-
-        Raises
-        ------
-        SessionError
-            The object has nothing there or is finished, the session is read-only, or the disk is full.
-        """
-        state = self._object(identity or self.current)
-        with self._lock:  # or a propagation could put another mask there between the look and the anchor
-            mask = self.mask(plane, state.id)
-            if not mask.any() and plane not in state.scores:
-                raise SessionError(
-                    f"object {state.id} is not on slice {plane.index}: there is nothing to accept"
-                )
-            if plane not in state.anchors:
-                self.accept(plane, mask, state.id, {"confirmed": state.scores.get(plane)})
 
     def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
         """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).
@@ -141,12 +122,12 @@ class Session(Objects):
         for patch in packed:
             self.census.changed(patch.plane, patch.box_yxyx)
         touched = {
-            (int(i), plane) for plane, _, before, after in patches for i in _changed_ids(before, after) if i
+            (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
         }
         with self.edit("paint") as edit, self._book:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
-            self.enter(edit, packed, [change for i, p in fresh for change in _anchored(i, p)])
+            self.enter(edit, packed, [change for i, p in fresh for change in anchored_settings(i, p)])
         self.objects_changed.emit()
 
     def write_step(
@@ -167,7 +148,7 @@ class Session(Objects):
         """Write masks of new objects on a plane; it becomes an anchor, and undoing `edit` forgets them again."""
         with self._lock:
             started = [k for k in masks if self._object(k).empty]
-            anchored = [setting for k in masks for setting in _anchored(k, plane)]
+            anchored = [setting for k in masks for setting in anchored_settings(k, plane)]
             self._write(edit, plane, masks, anchored, started)
         self.objects_changed.emit()
 
@@ -307,13 +288,3 @@ class Session(Objects):
         axis = "z" if "z" in span else None
         times = span.get("t", range(1))
         return [PlaneRef(axis, i, t) for t in times for i in (span["z"] if axis else range(1))]
-
-
-def _changed_ids(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    changed = before != after
-    return np.union1d(before[changed], after[changed])
-
-
-def _anchored(identity: int, plane: PlaneRef) -> list[tuple[Key, Any]]:
-    """Return the changes that make a plane an anchor, which needs no score."""
-    return [(plane_key("anchor", identity, plane), True), (plane_key("score", identity, plane), None)]

@@ -104,6 +104,11 @@ def plane_key(kind: str, identity: int, plane: PlaneRef) -> Key:
     return (kind, identity, plane.axis, plane.index, plane.t)
 
 
+def anchored_settings(identity: int, plane: PlaneRef) -> list[tuple[Key, Any]]:
+    """Return the changes that make a plane an anchor, which needs no score."""
+    return [(plane_key("anchor", identity, plane), True), (plane_key("score", identity, plane), None)]
+
+
 class Table:
     """All objects, the current one, the candidates that wait to be accepted, and what remains to be looked at."""
 

@@ -132,3 +132,40 @@ def test_a_propagation_fills_the_queue_and_undo_empties_it(desk: Desk) -> None:
     desk.interaction.undo()
     desk.wait()
     assert desk.interaction.review.remaining() == 0
+
+
+def _outline(desk: Desk) -> np.ndarray | None:
+    """The outlined mask on the slice on screen."""
+    layer = desk.interaction.scene.preview.layer
+    if not layer.visible or not layer.data.any():
+        return None
+    z, y, x = (int(v) for v in layer.translate)
+    assert z == desk.interaction.on_screen().plane.index
+    found = np.zeros((48, 64), bool)
+    found[y : y + layer.data.shape[1], x : x + layer.data.shape[2]] = layer.data[0]
+    return found
+
+
+def test_the_object_to_look_at_is_outlined_until_nothing_is_left(filled: Desk) -> None:
+    filled.interaction.worst_slice()
+    filled.wait()
+    assert np.array_equal(_outline(filled), filled.plane(4) == 1)
+    for _ in range(6):
+        filled.interaction.right_slice()
+        filled.wait()
+    assert _outline(filled) is None
+
+
+def test_an_object_out_of_view_is_brought_into_it(filled: Desk) -> None:
+    filled.interaction.worst_slice()
+    filled.wait()
+    camera = getattr(filled.viewer, "scene", filled.viewer).camera
+    before = camera.center
+    filled.interaction.right_slice()  # the next one is in view
+    filled.wait()
+    assert camera.center == before
+    filled.interaction.scene.labels.corner_pixels = np.array([[0, 30, 0], [0, 47, 30]])  # as if zoomed in
+    filled.interaction.worst_slice()
+    filled.wait()
+    assert _here(filled) == (3, 1)
+    assert np.allclose(camera.center[1:], (16, 16), atol=0.5)

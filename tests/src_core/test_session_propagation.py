@@ -11,8 +11,9 @@ import pytest
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.labels import LabelVolume
+from src_core.propagation import Step
 from src_core.session import Session
-from src_core.session_propagation import PropagationProgress, propagate_session
+from src_core.session_propagation import Doubt, PropagationProgress, propagate_session
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 from tests.napari_sam.fakes import Threshold, balls
@@ -163,3 +164,46 @@ def test_an_object_deleted_meanwhile_ends_the_run_and_loses_no_other(bench: Benc
     with pytest.raises(Exception, match="no object 2"):
         list(run)
     assert (bench.data == 1).any() and bench.session.undo_name == "propagate object 1, 2"
+
+
+class Brightness(Threshold):
+    """As sure as the object is bright."""
+
+    def predict_many(self, embedding, prompts, *, multimask=None):  # type: ignore[no-untyped-def]
+        found = super().predict_many(embedding, prompts, multimask=multimask)
+        for answer in found:
+            answer.scores[0] = (
+                embedding.picture[..., 0][answer.masks[0]].mean() / 255 if answer.masks[0].any() else 0
+            )
+        return found
+
+
+def test_no_slice_is_surer_than_the_one_it_was_made_from(tmp_path: Path) -> None:
+    image = np.where(LEFT, 250, 20).astype(np.uint8)
+    image[8][LEFT[8]], image[3][LEFT[3]] = 128, 160
+    volume = open_volume(image)
+    session = Session(volume, LabelVolume.create(tmp_path / "labels", volume))
+    for z in (5, 6):
+        session.accept(PlaneRef("z", z), LEFT[z])
+    list(propagate_session(session, EmbeddingCache(Brightness(), volume), [1], axis="z"))
+    found = session.review.lowest("z")
+    assert sorted(found) == [2, 3, 4, 7, 8, 9, 10]
+    assert found[7] > 0.9 and found[4] > 0.9
+    assert found[8] == found[9] == found[10] < 0.6, "what follows an unsure slice is as unsure"
+    assert found[2] == found[3] < 0.7 and found[3] > found[8], "the other way has doubts of its own"
+
+
+def test_between_anchors_every_slice_stands_by_itself() -> None:
+    anchors = {5: {1: LEFT[6]}, 9: {1: LEFT[6], 2: RIGHT[6]}}
+    doubt = Doubt(anchors)
+
+    def score(z: int, **scores: float) -> dict[int, float]:
+        found = {int(k[1:]): v for k, v in scores.items()}
+        return doubt.scores(Step(z, dict.fromkeys(found, LEFT[6]), found))
+
+    assert score(10, o1=0.9, o2=0.4) == {1: 0.9, 2: 0.4}
+    assert score(11, o1=0.5, o2=0.8) == {1: 0.5, 2: 0.4}
+    assert score(12, o1=0.8) == {1: 0.5}
+    assert score(8, o1=0.3, o2=0.7) == {1: 0.3, 2: 0.7}
+    assert score(7, o1=0.9, o2=0.9) == {1: 0.9, 2: 0.7}
+    assert score(4, o1=0.6, o2=0.2) == {1: 0.6, 2: 0.2}

