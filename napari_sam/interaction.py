@@ -237,7 +237,7 @@ class Interaction:
                 running.start(which(session), start, stop)
 
         if not (self.prompting.to_keep and self.prompting.accept(then=begin)):
-            begin()
+            self.prompting.after_keeping(begin)
 
     def use_layer(self, layer: Layer) -> None:
         """Make objects of a points, shapes or labels layer that the user made or loaded."""

@@ -41,6 +41,7 @@ class Prompting:
         self.negative = False
         self._asked: Question | None = None
         self._waiting: Question | None = None
+        self._promised: Question | None = None
         self._drawn: Drawn
         self.layers_renewed()
 
@@ -92,6 +93,7 @@ class Prompting:
 
         def failed(error: BaseException) -> None:
             self._waiting = None if self._waiting is question else self._waiting
+            self._fulfilled(question)
             self.interaction.failed(error)
 
         self.interaction.said.emit("Looking…")
@@ -119,7 +121,8 @@ class Prompting:
 
     def _answered(self, question: Question, found: Candidates) -> None:
         if question.keep:
-            self._keep(question, found.masks[0])
+            if not self._keep(question, found.masks[0]):
+                self._fulfilled(question)
             return
         on_screen = self.interaction.on_screen()
         if self.interaction.prompting is not self:
@@ -172,6 +175,7 @@ class Prompting:
         """
         if self._waiting is not None:
             self._waiting.keep, self._waiting.then = True, then
+            self._promised = self._waiting
             self._waiting = None  # what is asked next does not take its place
             self.drop()
             self.interaction.said.emit("Looking… the mask will be kept.")
@@ -186,6 +190,17 @@ class Prompting:
             self.drop()
         return kept
 
+    def after_keeping(self, call: Callable[[], None]) -> None:
+        """Call now, or once the mask that has been promised to be kept is."""
+        if self._promised is None:
+            call()
+        else:
+            self._promised.then = call
+
+    def _fulfilled(self, question: Question) -> None:
+        if self._promised is question:
+            self._promised = None
+
     def _keep(self, question: Question, mask: NDArray[np.bool_]) -> bool:
         """Write a mask, unless it is empty where there is nothing to replace."""
         plane, identity, session = question.plane, question.identity, self.scene.session
@@ -198,6 +213,7 @@ class Prompting:
             return False
 
         def kept(_: Any) -> None:
+            self._fulfilled(question)
             following = "G propagates, N starts the next."
             if session.current != identity:
                 following = f"Object {session.current}: click on it."
@@ -205,8 +221,12 @@ class Prompting:
             if question.then is not None:
                 question.then()
 
+        def failed(error: BaseException) -> None:
+            self._fulfilled(question)
+            self.interaction.failed(error)
+
         self.interaction.worker.submit(
-            lambda: session.accept(plane, mask, identity), Priority.CLICK, kept, self.interaction.failed
+            lambda: session.accept(plane, mask, identity), Priority.CLICK, kept, failed
         )
         return True
 

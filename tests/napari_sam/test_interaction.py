@@ -155,6 +155,16 @@ def test_propagating_waits_for_the_answer(desk: Desk, warned: list[str], everyth
     assert (desk.plane(7) == 1).any() == everything
 
 
+def test_w_and_g_may_both_come_before_the_answer(desk: Desk, warned: list[str]) -> None:
+    desk.start()
+    desk.go(6)
+    desk.interaction.scene.points.add(np.array((6, 16, 16)))
+    desk.interaction.accept()
+    desk.interaction.propagate()
+    desk.wait(lambda: (desk.plane(7) == 1).any() and not desk.interaction.propagating)
+    assert not warned
+
+
 def test_an_answer_kept_beforehand_is_kept_on_its_own_slice(desk: Desk) -> None:
     desk.start()
     desk.go(6)
