@@ -249,7 +249,7 @@ class Interaction:
                 running.start(which(session), start, stop)
 
         if not (self.prompting.to_keep and self.prompting.accept(then=begin)):
-            begin()
+            self.prompting.after_keeping(begin)
 
     def worst_slice(self) -> None:
         """Go to the slice that most needs a look."""

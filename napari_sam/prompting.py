@@ -42,6 +42,7 @@ class Prompting:
         self.negative = False
         self._asked: Question | None = None
         self._waiting: Question | None = None
+        self._promised: Question | None = None
         self._drawn: Drawn
         self.layers_renewed()
 
@@ -93,6 +94,7 @@ class Prompting:
 
         def failed(error: BaseException) -> None:
             self._waiting = None if self._waiting is question else self._waiting
+            self._fulfilled(question)
             self.interaction.failed(error)
 
         self.interaction.said.emit("Looking…")
@@ -120,7 +122,8 @@ class Prompting:
 
     def _answered(self, question: Question, found: Candidates) -> None:
         if question.keep:
-            self._keep(question, found, 0)
+            if not self._keep(question, found, 0):
+                self._fulfilled(question)
             return
         on_screen = self.interaction.on_screen()
         if self.interaction.prompting is not self:
@@ -197,6 +200,7 @@ class Prompting:
         """
         if self._waiting is not None:
             self._waiting.keep, self._waiting.then = True, then
+            self._promised = self._waiting
             self._waiting = None  # what is asked next does not take its place
             self.drop()
             self.interaction.said.emit("Looking… the mask will be kept.")
@@ -210,6 +214,17 @@ class Prompting:
         if kept:
             self.drop()
         return kept
+
+    def after_keeping(self, call: Callable[[], None]) -> None:
+        """Call now, or once the mask that has been promised to be kept is."""
+        if self._promised is None:
+            call()
+        else:
+            self._promised.then = call
+
+    def _fulfilled(self, question: Question) -> None:
+        if self._promised is question:
+            self._promised = None
 
     def _keep(self, question: Question, found: Candidates, chosen: int) -> bool:
         """Write a mask, unless it is empty where there is nothing to replace."""
@@ -234,6 +249,7 @@ class Prompting:
         }
 
         def kept(_: Any) -> None:
+            self._fulfilled(question)
             following = "G propagates, N starts the next."
             if session.current != identity:
                 following = f"Object {session.current}: click on it."
@@ -241,11 +257,15 @@ class Prompting:
             if question.then is not None:
                 question.then()
 
+        def failed(error: BaseException) -> None:
+            self._fulfilled(question)
+            self.interaction.failed(error)
+
         self.interaction.worker.submit(
             lambda: session.accept(plane, mask, identity, about),
             Priority.CLICK,
             kept,
-            self.interaction.failed,
+            failed,
         )
         return True
 

@@ -76,7 +76,14 @@ class Running:
         if self._job is not None:
             self._job.cancel()
 
+    @property
+    def _gone(self) -> bool:
+        """Whether the image has been left: steps done before that still arrive, maybe after their panels' end."""
+        return self.interaction.running is not self
+
     def _step(self, progress: Progress) -> None:
+        if self._gone:
+            return
         spent = time.monotonic() - self._began
         self._progress = progress
         if progress.plane is not None and self.interaction.follow:
@@ -103,6 +110,8 @@ class Running:
             ended(progress, stopped)
 
     def _propagated(self, progress: Progress | None, stopped: bool) -> None:
+        if self._gone:
+            return
         words = "Stopped; what was done is kept." if stopped else "Propagated. Check the slices."
         if isinstance(progress, PropagationProgress) and progress.left_out:
             names = ", ".join(str(k) for k in progress.left_out)
@@ -116,6 +125,8 @@ class Running:
     def _end(self) -> None:
         self._follow.close()
         self._job = self._ended = None
+        if self._gone:
+            return
         self.scene.refresh_labels()
         self.interaction.progress_changed.emit(None, None)
         self.interaction.changed.emit()
