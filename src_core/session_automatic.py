@@ -167,15 +167,18 @@ def _drafts(
     ids = dict(zip(kept, (state.id for state in states), strict=True))
     try:
         with session.edit("automatic objects") as edit:
-            edit.undo, edit.redo = (
-                partial(session.withdraw, states, []),
-                partial(session.reinstate, states, []),
-            )
-            for n, index in enumerate(slices, start=1):
-                plane = PlaneRef(axis, index, t)
-                _write(session, edit, plane, found.read(index), ids, scores)
-                progress = replace(progress, done=n, plane=plane)
-                yield progress
+            try:
+                for n, index in enumerate(slices, start=1):
+                    plane = PlaneRef(axis, index, t)
+                    _write(session, edit, plane, found.read(index), ids, scores)
+                    progress = replace(progress, done=n, plane=plane)
+                    yield progress
+            finally:
+                made = [state for state in states if not state.empty]
+                edit.undo, edit.redo = (
+                    partial(session.withdraw, made, []),
+                    partial(session.reinstate, made, []),
+                )
     finally:
         session.withdraw([state for state in states if state.empty], [])
 
