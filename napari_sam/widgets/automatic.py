@@ -138,6 +138,7 @@ class AutomaticWidget(Container):
         self.interaction.viewer.layers.selection.active = active  # so that the next click is a prompt
         self._show()
         self._update()
+        self.interaction.said.emit(f"{self.count.value}; nothing is kept yet.")
 
     def _show(self) -> None:
         """Choose again among what was found; the network is not asked."""
