@@ -38,14 +38,14 @@ def test_confidence_goes_from_orange_to_green() -> None:
 
 
 def test_cells_have_the_colour_of_what_is_there(strip: SliceStrip) -> None:
-    strip.show_slices(10, 9, set(), {2: 0.4, 3: 0.9}, {5})
+    strip.show_slices(10, 9, {}, {2: 0.4, 3: 0.9}, {5})
     assert _colour(strip, 50) == UNSURE[1] and _colour(strip, 70) == SURE[1]
     assert _colour(strip, 110) == MADE and _colour(strip, 182) == HERE
     assert _colour(strip, 150) != MADE and EMPTY.alpha() < 255
 
 
 def test_of_slices_that_share_a_pixel_the_least_sure_is_seen(strip: SliceStrip) -> None:
-    strip.show_slices(4000, 0, set(), {k: 0.9 for k in range(2000, 2040)} | {2020: 0.1}, set())
+    strip.show_slices(4000, 0, {}, {k: 0.9 for k in range(2000, 2040)} | {2020: 0.1}, set())
     colours = [_colour(strip, x) for x in range(98, 106)]
     assert UNSURE[1] in colours
 
@@ -53,7 +53,7 @@ def test_of_slices_that_share_a_pixel_the_least_sure_is_seen(strip: SliceStrip) 
 def test_a_click_chooses_the_slice_under_it(strip: SliceStrip, qtbot: Any) -> None:
     chosen: list[int] = []
     strip.chosen.connect(chosen.append)
-    strip.show_slices(10, 0, set(), {}, set())
+    strip.show_slices(10, 0, {}, {}, set())
     for x in (1, 45, 199):
         qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=QPoint(x, 5))
     assert chosen == [0, 2, 9]
