@@ -178,6 +178,18 @@ def test_propagate_along_another_axis_and_within_a_range(
     assert written is not None and written[0][1] >= 18 and written[1][1] <= 26
 
 
+def test_propagate_writes_a_pyramid_where_that_is_asked_for(run: Run, weights: Path, tmp_path: Path) -> None:
+    image = np.zeros((2, 40, 1100), np.uint8)
+    image[:, 10:30, 10:40] = 200
+    stack, out = write_ome_zarr(tmp_path / "long.ome.zarr", [image]), tmp_path / "out.ome.zarr"
+    options = ("--pyramid", "--model", weights, "--out", out, *PERMISSIVE_OPTIONS)
+    found = run("propagate", stack, "--box", "0,10,10,30,40", *options)
+    assert found.exit_code == 0, found.output
+    levels = LabelVolume.open(out).levels
+    assert [a.shape for a in levels] == [(2, 40, 1100), (2, 20, 550), (2, 10, 275)]
+    assert np.array_equal(levels[2][:], levels[0][:, ::4, ::4])
+
+
 def test_propagate_into_the_images_own_labels(run: Run, stack: Path, weights: Path) -> None:
     out = stack / "labels" / "cells"
     options = ("--model", weights, "--out", out, *PERMISSIVE_OPTIONS)
