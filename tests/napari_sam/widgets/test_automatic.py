@@ -116,19 +116,22 @@ def test_the_stack_becomes_drafts_and_a_stopped_run_goes_on(
     if seeds:
         panel.method.value = SEEDS
     told: list[str] = []
-    panel.report.changed.connect(told.append)
+    stopping = [True]
+
+    def progressed(progress: Any, _: Any) -> None:
+        told.append(panel.report.value)
+        if stopping[0] and progress is not None and progress.done:
+            panel.stop.native.click()
+
+    desk.interaction.progress_changed.connect(progressed)
     panel.run.native.click()
     assert panel.stop.enabled and not panel.run.enabled
-    desk.interaction.progress_changed.connect(
-        lambda p, _: p is not None and p.done and panel.stop.native.click()
-    )
     desk.wait(lambda: not desk.interaction.propagating, 120)
     session = desk.interaction.session
     if not seeds:
         assert not any(o.scores for o in session.objects.values())
         assert "goes on from here" in panel.report.value
-    desk.interaction.progress_changed.disconnect()
-    desk.interaction.progress_changed.connect(panel._progressed)
+    stopping[0] = False
     panel.run.native.click()
     desk.wait(lambda: not desk.interaction.propagating, 120)
     drafts = [o for o in session.objects.values() if o.scores]
