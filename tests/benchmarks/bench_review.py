@@ -132,7 +132,6 @@ def games(predictor: Predictor, source: Source, count: int) -> dict[str, dict[st
             "objects": len(found),
             "clicks": float(np.mean([g.clicks for g in found])),
             "slices looked at": float(np.mean([g.looks for g in found])),
-            "reached": float(np.mean([g.reached for g in found])),
             "IoU at the start": float(np.mean([g.first_iou for g in found])),
             "IoU at the end": float(np.mean([g.iou for g in found])),
         }

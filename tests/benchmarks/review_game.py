@@ -2,8 +2,9 @@
 
 Rules. A look: a slice that is right (IoU 0.8) is confirmed; where the object ends, the user sees the next slice too,
 which is a look of its own. A wrong slice is clicked, each click into the middle of the largest error, until it is good
-(IoU 0.9) or for five clicks; removing the object from a slice where it does not belong counts as one click. After
-every correction the object is propagated again. The game ends at a 3D IoU of 0.9 with `MAX_CLICKS` at most.
+(IoU 0.9); what five clicks do not get right is painted by hand, which counts as five more. Removing the object from a
+slice where it does not belong counts as one click. After every correction the object is propagated again. The game ends
+at a 3D IoU of 0.9.
 
 Orders. "queue": the least sure slice that has not been looked at; when none is left, outwards. "outwards": up from the
 slice the object started from, then down. "random": any slice that has the object and has not been looked at; when
@@ -30,17 +31,16 @@ from src_core.session_propagation import propagate_session
 from src_core.types import PlaneRef
 
 RIGHT_IOU, GOOD_IOU, DONE_IOU = 0.8, 0.9, 0.9
-CLICKS_A_SLICE, MAX_CLICKS = 5, 40
+CLICKS_A_SLICE, PAINTING = 5, 5
 ORDERS = ("queue", "outwards", "random")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a game took; a game that ends without success has all its clicks."""
+    """What a game took: clicks, slices looked at, and the 3D IoU before it and after it."""
 
     clicks: int
     looks: int
-    reached: bool
     first_iou: float
     iou: float
 
@@ -50,10 +50,9 @@ def play(cache: EmbeddingCache, truth: Mask, middle: int, order: str) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         game = _Game(cache, truth, middle, order, Path(folder))
         first = game.iou()
-        while game.iou() < DONE_IOU and game.clicks < MAX_CLICKS and (z := game.next()) is not None:
+        while game.iou() < DONE_IOU and (z := game.next()) is not None:
             game.look(z)
-        reached = game.iou() >= DONE_IOU
-        return Result(game.clicks if reached else MAX_CLICKS, game.looks, reached, first, game.iou())
+        return Result(game.clicks, game.looks, first, game.iou())
 
 
 class _Game:
@@ -106,26 +105,27 @@ class _Game:
         return iou(self.found[z], self.truth[z]) >= RIGHT_IOU
 
     def correct(self, z: int) -> None:
-        """Click until the slice is good, and keep the best answer."""
+        """Click until the slice is good, or paint it."""
         truth, plane = self.truth[z], PlaneRef("z", z)
         if not truth.any():
             self.clicks += 1
             self.session.accept(plane, np.zeros_like(truth))
             return
-        mask = best = self.found[z]
+        mask = self.found[z]
         points: list[tuple[int, int]] = []
         signs: list[int] = []
         dense: tuple[NDArray[np.float32] | Mask | None, tuple[float, float, float, float] | None]
         dense = (mask if mask.any() else None, None)
-        for _ in range(min(CLICKS_A_SLICE, MAX_CLICKS - self.clicks)):
+        for _ in range(CLICKS_A_SLICE):
             click = next_click(truth, mask)
-            if click is None or iou(best, truth) >= GOOD_IOU:
+            if click is None or iou(mask, truth) >= GOOD_IOU:
                 break
             self.clicks += 1
             points.append((click.y, click.x))
             signs.append(int(click.positive))
             found = self.cache.predictor.predict(self.cache.get(plane), Prompts(points, signs, None, *dense))
             mask, dense = found.masks[0], (found.logits[0], found.window)
-            if iou(mask, truth) > iou(best, truth):
-                best = mask
-        self.session.accept(plane, best)
+        if iou(mask, truth) < GOOD_IOU:
+            self.clicks += PAINTING
+            mask = truth
+        self.session.accept(plane, mask)
