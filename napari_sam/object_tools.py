@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.running import Progress
     from napari_sam.scene import Scene
 
-CUT = "SAM cut"
+CUT, COLOUR = "SAM cut", "yellow"
 
 
 class ObjectTools:
@@ -102,7 +102,8 @@ class ObjectTools:
         if scene is None or interaction.busy() or interaction.on_screen() is None:
             return None
         self._put_away()
-        layer = kind(ndim=scene.image.ndim, name=CUT, **placed_like(scene.image))  # type: ignore[call-arg]
+        look = {"face_color": COLOUR, "size": 6} if kind is Points else {"edge_color": COLOUR}
+        layer = kind(ndim=scene.image.ndim, name=CUT, **look, **placed_like(scene.image))  # type: ignore[call-arg]
         scene.viewer.add_layer(layer)
         scene.viewer.layers.selection.active = layer
         identity = scene.session.current

@@ -14,7 +14,7 @@ from napari_sam.prompt_layers import DELETE_KEYS, Drawn, deselect_newest, remove
 from napari_sam.question import Question, Refined, with_mask
 from napari_sam.scene import Scene
 from napari_sam.workers import notify
-from src_core.errors import SamError
+from src_core.errors import SamError, SessionError
 from src_core.prompts import Prompts
 from src_core.session.waiting import Waiting, pack
 from src_core.types import Candidates, PlaneRef
@@ -301,6 +301,10 @@ class Prompting:
         ):
             return
         scene, main = self.scene, self.interaction.main
+        if scene.session.read_only:  # a script has drawn: the layers themselves are locked
+            main(self._restore, self._drawn)
+            self.interaction.failed(SessionError(scene.session.read_only))
+            return
         scene.show_drawn()
         before, now = self._drawn, Drawn.of(scene.points, scene.boxes)
         self._drawn = now
@@ -342,6 +346,8 @@ class Prompting:
             drawn.put_back(scene.points, scene.boxes)
         finally:
             scene.quiet = False
+        if scene.session.read_only:
+            scene.lock()
         # New features bring defaults of napari's own: the next shape would belong to no object.
         scene.set_defaults(self.negative)
         self._drawn = drawn

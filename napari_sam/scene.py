@@ -128,9 +128,14 @@ class Scene:
         self.labels.refresh(thumbnail=False, extent=False)
 
     def look_only(self) -> None:
-        """Keep the brush off labels that another window is changing."""
+        """Keep hands off a session that another window is changing."""
         self.labels.data = storage.layer_data(self.image, self.session.labels)
-        self.labels.editable = False
+        self.lock()
+
+    def lock(self) -> None:
+        """Let nothing be drawn or painted; napari forgets it with every change of a layer's data."""
+        for layer in (self.labels, self.points, self.boxes):
+            layer.editable = False
 
     def put_back(self, refused: list[Refused]) -> None:
         """Take back what was painted over objects that must not change."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 REFRESH_MS = 100
 NUMBER, NAME, SLICES, SIZE, LOWEST, STATE = range(6)
-COLUMNS = ("Object", "Name", "Slices", "Volume", "Lowest score", "State")
+COLUMNS = ("Object", "Name", "Slices", "Volume", "Lowest", "State")
 POWERS = {2: "²", 3: "³"}
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}
 
@@ -241,6 +241,7 @@ def _table() -> QTableWidget:
     table.verticalHeader().setVisible(False)
     table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
     table.horizontalHeader().setStretchLastSection(True)
+    table.setMinimumHeight(150)  # some rows, also where the dock is short
     table.setToolTip(
         "Click to make an object the current one and go to it; double-click a name or a number to change it"
     )

@@ -97,7 +97,7 @@ class Book:
     def check_id(self, identity: int) -> None:
         """Raise `SessionError` if the labels cannot hold such an id."""
         if not 1 <= identity <= self._largest_id:
-            raise SessionError(f"object {identity} does not fit labels with ids from 1 to {self._largest_id}")
+            raise SessionError(f"labels with ids from 1 to {self._largest_id} cannot hold object {identity}")
 
     def select(self, identity: int) -> None:
         """Make an object the current one; one that is not known yet is started."""

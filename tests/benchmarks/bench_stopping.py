@@ -104,7 +104,7 @@ def scores(pairs: list[tuple[Walk, Walk]], stops: Rule) -> dict[str, float]:
 def rules() -> Iterator[tuple[str, Rule]]:
     """Yield what is tried: thresholds of presence and score, and of renewed growth after shrinking."""
     yield "emptiness alone", lambda v: False
-    for presence, score in itertools.product((0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.0, 0.3, 0.4, 0.5)):
+    for presence, score in itertools.product((0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)):
         yield (
             f"presence {presence}, score {score}",
             lambda v, p=presence, s=score: v.presence < p or v.score < s,

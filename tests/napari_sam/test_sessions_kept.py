@@ -150,7 +150,11 @@ def test_a_second_window_may_only_look(desk: Desk, later: Desk, path: Path, warn
     _begin(later, path)
     assert len(warned) == 1 and "open in another window" in warned[0]
     assert later.interaction.session.objects == desk.interaction.session.objects
-    assert not later.interaction.scene.labels.editable
+    scene = later.interaction.scene
+    assert not any(layer.editable for layer in (scene.labels, scene.points, scene.boxes))
+    before = scene.points.data.copy()
+    later.click(6, 30, 46)  # a script does it all the same
+    assert np.array_equal(scene.points.data, before) and "only be looked at" in warned.pop()
     size = (path.parent / "cells.sam.zarr" / "session" / "journal.jsonl").stat().st_size
     later.interaction.next_object()
     assert len(warned) >= 2 and "only be looked at" in warned[-1]

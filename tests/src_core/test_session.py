@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 
 from src_core.errors import SessionError, VolumeError
-from src_core.history import Edit
 from src_core.labels import LabelVolume
-from src_core.masks import Mask
 from src_core.session import Session
-from src_core.session.book import Settings
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 
@@ -287,10 +284,10 @@ def test_propagation_does_not_cover_a_mask_accepted_while_it_writes(
     mine, found, write = box(1, 1, 4, 4), box(8, 8, 12, 12), session._write
     threads: list[threading.Thread] = []
 
-    def hooked(edit: Edit, plane: PlaneRef, masks: dict[int, Mask], settings: Settings) -> None:
+    def hooked(*args: Any) -> None:
         monkeypatch.setattr(session, "_write", write)
         threads.append(_meanwhile(lambda: session.accept(Z2, mine, 1)))
-        write(edit, plane, masks, settings)
+        write(*args)
 
     monkeypatch.setattr(session, "_write", hooked)
     with session.edit("propagate") as edit:

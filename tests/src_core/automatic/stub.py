@@ -13,7 +13,7 @@ from src_core.automatic import MaskRecord
 from src_core.embedding import Embedding
 from src_core.masks import PackedMask
 from src_core.prompts import Prompts
-from src_core.tiling import whole
+from src_core.tiling import Tiling, whole
 from src_core.types import Candidates
 
 
@@ -47,7 +47,7 @@ class LabelPredictor:
     def embed(self, plane: Any, *, lazily: bool = False) -> Embedding:
         """Return an embedding that shows the labels as a picture."""
         picture = np.repeat((40 * (self.labels % 5)).astype(np.uint8)[..., None], 3, 2)
-        return Embedding(picture, (whole(self.labels.shape, 512, 2.0),))
+        return Embedding(picture, Tiling(whole(self.labels.shape, 512, 2.0)))
 
     def predict_many(
         self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool

@@ -145,7 +145,7 @@ class Disks:
 def test_answers_of_windows_lie_where_the_points_are(side: int) -> None:
     predictor = Predictor(random_nano())
     embedding = predictor.embed(np.zeros((side, side), np.uint8), lazily=True)
-    stub, zoom = Disks(18), embedding.tiles[-1].zoom_yx[0]
+    stub, zoom = Disks(18), embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
     points = np.random.default_rng(side).uniform(15, side - 15, (20, 2))
     seen = 0
     for view, members in Levels(predictor, embedding).split(0, points):

@@ -102,7 +102,7 @@ def test_another_number_takes_everything_along(session: Session) -> None:
     assert script.state(session)["objects"][2] == state and set(np.unique(pixels(session))) == {0, 1, 2}
     with pytest.raises(SessionError, match="there is an object 1 already; merge"):
         relabel(session, 2, 1)
-    with pytest.raises(SessionError, match="does not fit"):
+    with pytest.raises(SessionError, match="cannot hold object"):
         relabel(session, 2, 2**32)
     relabel(session, 2, session.new_object().id)  # one that has been started, and nothing more, makes room
     assert set(np.unique(pixels(session))) == {0, 1, 3}
