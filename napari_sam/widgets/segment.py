@@ -134,7 +134,7 @@ class SegmentWidget(QWidget):
         self.stop.clicked.connect(lambda: self.interaction.stop())
         self.overwrite.toggled.connect(self._allow_overwrite)
         self.interaction.changed.connect(self._update)
-        self.interaction.ready_changed.connect(self.review.refresh)
+        self.interaction.ready_changed.connect(self._refresh_review)
         self.interaction.said.connect(self._say)
         self.interaction.progress_changed.connect(self._show_progress)
         self.viewer.layers.events.inserted.connect(self._fill_images)
@@ -231,6 +231,10 @@ class SegmentWidget(QWidget):
         self.from_layer.refresh()
         self.review.refresh()
 
+    def _refresh_review(self) -> None:
+        # Not connected itself: Qt may have deleted the part by the time the panel lets go of it.
+        self.review.refresh()
+
     def _show_progress(self, progress: Progress | None, seconds_left: float | None) -> None:
         self.progress.setVisible(progress is not None)
         self.stop.setVisible(progress is not None)
@@ -251,7 +255,7 @@ class SegmentWidget(QWidget):
             signal.disconnect(self._fill_images)
         interaction = self.interaction
         interaction.changed.disconnect(self._update)
-        interaction.ready_changed.disconnect(self.review.refresh)
+        interaction.ready_changed.disconnect(self._refresh_review)
         interaction.said.disconnect(self._say)
         interaction.progress_changed.disconnect(self._show_progress)
         shortcuts.unbind(self.viewer)

@@ -39,8 +39,8 @@ BAD_IOU = (0.7, 0.5)
 REVIEWED = 0.1
 """The part of the slices that is looked at."""
 
-Source = Iterator[tuple[Volume, NDArray[np.integer], dict[int, int]]]
-"""Volumes, their labels and the chosen objects with the slice they start from."""
+Placed = tuple[Volume, NDArray[np.integer], dict[int, int]]
+"""A volume, its labels and the chosen objects with the slice they start from."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Filled:
     iou: float
 
 
-def real(folder: Path, most: int) -> Iterator[tuple[str, Source]]:
+def real(folder: Path, most: int) -> Iterator[tuple[str, Placed]]:
     """Yield the real volumes by name."""
     for path in sorted(folder.glob("*.ome.zarr")):
         found = list(islice(objects_3d(folder, path.name.removesuffix(".ome.zarr")), most))
         image = found[0].volume
         volume = open_volume(image, axes="zyxc" if image.ndim == 4 else "zyx")
         chosen = {s.object_id: middle_slice(s.truth) for s in found}
-        yield path.name.removesuffix(".ome.zarr"), iter([(volume, found[0].labels, chosen)])
+        yield path.name.removesuffix(".ome.zarr"), (volume, found[0].labels, chosen)
 
 
 def fill(
@@ -118,12 +118,13 @@ def judged(volumes: list[list[Filled]]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def games(predictor: Predictor, source: Source, count: int) -> dict[str, dict[str, float]]:
-    """Play with every object in every order, up to `count` objects; return means."""
+def games(predictor: Predictor, volumes: list[Placed], count: int) -> dict[str, dict[str, float]]:
+    """Play with `count` objects, as many of each volume as of the others, in every order; return means."""
     results = defaultdict(list)
-    for volume, labels, chosen in source:
+    each = -(-count // len(volumes))
+    for volume, labels, chosen in volumes:
         cache = EmbeddingCache(predictor, volume)
-        for k, middle in chosen.items():
+        for k, middle in list(chosen.items())[:each]:
             if len(results["queue"]) < count:
                 for order in ORDERS:
                     results[order].append(play(cache, labels == k, middle, order))
@@ -154,12 +155,12 @@ def main() -> None:
     predictor = Predictor.load(options.model)
     sets = {"synthetic, held out": list(stacks(options.stacks))}
     if options.real is not None:
-        sets |= {name: list(source) for name, source in real(options.real, options.objects)}
+        sets |= {name: [placed] for name, placed in real(options.real, options.objects)}
     for name, volumes in sets.items():
         print(f"\n{name}\n", flush=True)
         print(markdown_table(judged([fill(predictor, *v) for v in volumes]), "order"), flush=True)
         if options.games:
-            print(markdown_table(games(predictor, iter(volumes), options.games), "order"), flush=True)
+            print(markdown_table(games(predictor, volumes, options.games), "order"), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_sam import registry
 from napari_sam.registry import interaction_of
+from napari_sam.shortcuts import SHORTCUTS
 from napari_sam.widgets.models import ModelsWidget
 from napari_sam.widgets.objects import ObjectsWidget
 from napari_sam.widgets.propagate import PropagateWidget
@@ -132,7 +133,7 @@ def test_closing_the_panel_ends_the_work_and_leaves_the_labels_on_view(window: D
     window.click(6, 16, 16)
     window.interaction.accept()
     window.wait()
-    assert len(viewer.keymap) == 10
+    assert len(viewer.keymap) == len(SHORTCUTS)
     dock.destroyOnClose()  # what the cross in the dock's title calls
     _until(lambda: not _threads())
     assert len(viewer.keymap) == 0 and len(viewer.mouse_drag_callbacks) == callbacks
