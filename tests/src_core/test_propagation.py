@@ -152,7 +152,7 @@ LEFT = box(2, 0, 6, 4)
 REASONS = {
     "empty": (answer(np.zeros(SHAPE, bool)), "empty"),
     "presence": (answer(LEFT, presence=0.59), "ended"),
-    "score": (answer(LEFT, score=0.29), "unsure"),
+    "score": (answer(LEFT, score=0.19), "unsure"),
     "growth": (answer(box(0, 0, 7, 7)), "grew 3.1 times"),
     "jump": (answer(box(2, 12, 6, 16)), "jumped"),
 }
@@ -173,7 +173,7 @@ def test_an_object_ends_with_its_reason_and_nothing_is_asked_beyond(kind: str) -
 def test_what_is_just_good_enough_goes_on() -> None:
     good = [
         answer(LEFT, presence=0.61),
-        answer(LEFT, score=0.31),
+        answer(LEFT, score=0.21),
         answer(box(0, 0, 6, 8)),  # 48 pixels are 3 times 16
         answer(box(3, 1, 5, 3)),  # small, but inside
     ]
