@@ -327,7 +327,7 @@ def test_an_id_that_the_labels_cannot_hold(desk: Desk, warned: list[str]) -> Non
     desk.interaction.select(2**32 - 1)
     desk.interaction.next_object()
     desk.wait()
-    assert len(warned) == 1 and "object 4294967296 does not fit" in warned[0]
+    assert len(warned) == 1 and "cannot hold object 4294967296" in warned[0]
     desk.interaction.select(1)
     assert desk.interaction.session.current == 1
 
