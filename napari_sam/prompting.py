@@ -67,11 +67,8 @@ class Prompting:
             return
         session = scene.session
         plane, identity = on_screen.plane, session.current
-        shape = session.volume.plane_shape(plane.axis)
         try:
-            prompts = prompts_on_plane(
-                scene.image, on_screen, shape, scene.points, scene.boxes, identity=identity
-            )
+            prompts = self._prompts(on_screen, identity)
         except SamError as error:
             notify(error)
             return
@@ -107,6 +104,11 @@ class Prompting:
             self._waiting.job.cancel()
         self._waiting = None
 
+    def _prompts(self, on_screen: OnScreen, identity: int) -> Prompts | None:
+        image, drawn = self.scene.image, (self.scene.points, self.scene.boxes)
+        shape = self.scene.session.volume.plane_shape(on_screen.plane.axis)
+        return prompts_on_plane(image, on_screen, shape, *drawn, identity=identity)
+
     def _feedback(self, plane: PlaneRef, identity: int, prompts: Prompts) -> Refined | None:
         """Return the answer to refine: the one on screen, if these prompts only add to its."""
         if self._asked is None or self.candidates is None:
@@ -141,18 +143,16 @@ class Prompting:
 
     def show_waiting(self, waiting: Waiting) -> None:
         """Show candidates that waited when the session was left, on their slice."""
-        scene, plane = self.scene, waiting.plane
-        scene.show_plane(plane)
-        on_screen = self.interaction.on_screen()
-        if on_screen is None or on_screen.plane != plane or scene.session.current != waiting.identity:
+        plane = waiting.plane
+        self.scene.show_plane(plane)
+        on_screen, current = self.interaction.on_screen(), self.scene.session.current
+        if on_screen is None or on_screen.plane != plane or current != waiting.identity:
             return
-        shape = scene.session.volume.plane_shape(plane.axis)
         try:
-            prompts = prompts_on_plane(
-                scene.image, on_screen, shape, scene.points, scene.boxes, identity=waiting.identity
-            )
+            prompts = self._prompts(on_screen, waiting.identity)
         except SamError:
             return  # told of when it was drawn
+        shape = self.scene.session.volume.plane_shape(plane.axis)
         if prompts is not None and waiting.candidates.masks.shape[1:] == shape:
             self._withdraw()  # what showing the slice has asked
             self.candidates, self._asked = waiting.candidates, Question(plane, waiting.identity, prompts)
@@ -161,12 +161,11 @@ class Prompting:
     # --------------------------------------------------------------- candidates
 
     def _show(self, on_screen: OnScreen) -> None:
-        if self.candidates is None:
+        if self.candidates is None or self._asked is None:
             return
+        plane, identity = self._asked.plane, self._asked.identity
         self.scene.preview.show(on_screen, self.candidates.masks[self.chosen])
-        if self._asked is not None:
-            plane, identity = self._asked.plane, self._asked.identity
-            self.scene.session.wait_with(pack(plane, identity, self.candidates, self.chosen))
+        self.scene.session.wait_with(pack(plane, identity, self.candidates, self.chosen))
         score = float(self.candidates.scores[self.chosen])
         self.interaction.said.emit(
             f"Candidate {self.chosen + 1} of {len(self.candidates)}, score {score:.2f}."

@@ -1,8 +1,9 @@
-"""A session replayed on a larger version of its image: the user's prompts and masks, rescaled, asked again."""
+"""A session replayed on a larger version of its image: prompts and masks rescaled, and the network asked again."""
 
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,10 @@ from src_core.labels.target import create_labels
 from src_core.masks import Mask
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.propagation import PropagationSettings
 from src_core.session import Session
 from src_core.session.loading import Reader
 from src_core.session.replaying import Replayed, canvas, open_journal, read_all
 from src_core.session.state import ObjectState
-from src_core.session_propagation import propagate_session
 from src_core.types import PlaneRef, Progress
 from src_core.volumes import Volume
 
@@ -34,8 +33,6 @@ AGREE = 0.7
 
 About = dict[str, Any]
 """What a journal says an edit was made of."""
-Stretch = tuple[int, str | None, int]
-"""Object, axis and time point of a propagation."""
 
 
 def replay_larger(
@@ -49,9 +46,9 @@ def replay_larger(
 ) -> Replayed:
     """Make a session's labels on a larger version of its image.
 
-    Every mask that the user made is made larger and refined by the network that the user worked with, with the
-    user's points and box; then the objects are propagated as they were. Masks of the brush, and objects that
-    were in the labels before, are only made larger.
+    Every mask is made larger and refined by the network that it came from: one that the user made with the
+    user's points and box, one from a propagation as a dense prompt alone. An object thus begins and ends where
+    the user has seen it end. Masks of the brush, and objects that were in the labels before, are only made larger.
 
     Parameters
     ----------
@@ -142,42 +139,28 @@ class _Rescaled:
     def __init__(
         self, known: Reader, was: LabelVolume, session: Session, size: Sizes, load: Callable[[str], Predictor]
     ) -> None:
-        self.objects = known.table.objects
+        first = "z" if "z" in size.small else None
         self.was, self.session, self.size, self._load = was, session, size, load
-        self._asked = _asked(known.history)
-        self._runs = _runs(known.history, self.objects)
+        self._axes = {k: _main_axis(state, first) for k, state in known.table.objects.items()}
+        self._objects = known.table.objects
+        self._asked, self._found = _asked(known.history), _found(known.history)
         self._caches: dict[tuple[str, int | None], EmbeddingCache] = {}
 
     def steps(self) -> Iterator[tuple[int, int]]:
-        """Do it plane by plane: what the user made, then what was propagated."""
-        made = self._made()
-        total, done = len(made) + len(self._runs), 0
-        for plane, ids in made:
-            for large in self.size.planes(plane):
-                self._make(plane, large, ids)
-            done += 1
-            yield done, total
-        for about in self._runs:
-            self._propagate(about)
-            done += 1
-            yield done, total
-
-    def _made(self) -> list[tuple[PlaneRef, list[int]]]:
-        """Return the small planes to enlarge, with their objects; propagated planes are not among them."""
-        found: dict[PlaneRef, set[int]] = {}
-        for k, state in self.objects.items():
-            for plane in state.anchors:
-                found.setdefault(plane, set()).add(k)
-        covered = {(k, run["axis"], run["t"]) for run in self._runs for k in run["objects"]}
-        axis = "z" if "z" in self.size.small else None
-        for t in range(self.session.volume.sizes.get("t", 1)):
-            for index in range(self.size.small.get("z", 1)):
-                plane = PlaneRef(axis, index, t)
-                for k in np.unique(self.was.read_plane(axis, index, t)).tolist():
-                    if k in self.objects and _unexplained(k, self.objects[k], plane, covered):
-                        found.setdefault(plane, set()).add(k)
-        order = sorted(found, key=lambda p: (p.t, p.axis or "", p.index))
-        return [(plane, sorted(found[plane])) for plane in order]
+        """Go through the small image's planes, every object along the axis that it was made on."""
+        times = range(self.session.volume.sizes.get("t", 1))
+        planes = [
+            PlaneRef(axis, index, t)
+            for axis in dict.fromkeys(self._axes.values())
+            for t in times
+            for index in range(self.size.small[axis] if axis else 1)
+        ]
+        for done, plane in enumerate(planes, start=1):
+            ids = np.unique(self.was.read_plane(plane.axis, plane.index, plane.t)).tolist()
+            mine = [k for k in ids if k and self._axes.get(k) == plane.axis]
+            for large in self.size.planes(plane) if mine else ():
+                self._make(plane, large, mine)
+            yield done, len(planes)
 
     def _make(self, plane: PlaneRef, large: PlaneRef, ids: list[int]) -> None:
         shape = self.size.shape(plane.axis)
@@ -191,40 +174,23 @@ class _Rescaled:
                 self.session.accept(large, mask, k)
 
     def _refined(self, plane: PlaneRef, large: PlaneRef, k: int, mask: Mask) -> Mask:
-        """Return the network's answer to the user's prompts with a mask, if it is much like that mask."""
-        about = self._asked.get((k, plane))
+        """Return the network's answer to a mask and what the user asked, if it is much like that mask."""
+        about = self._about(plane, k)
         if about is None:
             return mask
         cache = self._cache(about["model"], about.get("channel"))
         prompts = self.size.prompts(plane.axis, about, mask)
-        found = cache.predictor.predict(cache.get(large), prompts, multimask=True)
+        found = cache.predictor.predict(cache.get(large), prompts, multimask=bool(about["points"]))
         alike = [_iou(mask, candidate) for candidate in found.masks]
         best = int(np.argmax(alike))
         return np.asarray(found.masks[best]) if alike[best] >= AGREE else mask
 
-    def _propagate(self, about: About) -> None:
-        session, axis = self.session, about["axis"]
-        ids = [k for k in about["objects"] if k in session.objects and session.anchors([k], axis, about["t"])]
-        if not ids:
-            return
-        inside = [
-            i
-            for i in range(self.size.large[axis])
-            if about["range"][0] <= self.size.source(axis, i) < about["range"][1]
-        ]
-        settings = dict(about["settings"])
-        settings["cues"] = None if settings["cues"] is None else tuple(settings["cues"])
-        for _ in propagate_session(
-            session,
-            self._cache(about["model"], about["channel"]),
-            ids,
-            axis=axis,
-            t=about["t"],
-            start=inside[0],
-            stop=inside[-1] + 1,
-            settings=PropagationSettings(**settings),
-        ):
-            pass
+    def _about(self, plane: PlaneRef, k: int) -> About | None:
+        """Return what a mask came from; None if it was no network."""
+        state = self._objects[k]
+        if plane in state.anchors:
+            return self._asked.get((k, plane))
+        return self._found.get((k, plane.axis, plane.t)) if plane in state.scores else None
 
     def _cache(self, model: str, channel: int | None) -> EmbeddingCache:
         if (model, channel) not in self._caches:
@@ -248,27 +214,20 @@ def _asked(history: History) -> dict[tuple[int, PlaneRef], About]:
     return found
 
 
-def _runs(history: History, objects: dict[int, ObjectState]) -> list[About]:
-    """Return the propagations that stand, each with the objects that no later one along its axis repeats."""
-    found: list[About] = []
-    taken: set[Stretch] = set()
-    for edit in reversed([e for e in history if "range" in e.about]):
-        about = edit.about
-        fresh = [
-            k
-            for k in about["objects"]
-            if k in objects and objects[k].scores and (k, about["axis"], about["t"]) not in taken
-        ]
-        taken |= {(k, about["axis"], about["t"]) for k in fresh}
-        if fresh:
-            found.append({**about, "objects": fresh})
-    return found[::-1]
+def _found(history: History) -> dict[tuple[int, str | None, int], About]:
+    """Return for every object, axis and time point the latest propagation that stands."""
+    return {
+        (k, edit.about["axis"], edit.about["t"]): {**edit.about, "points": [], "labels": [], "box": None}
+        for edit in history
+        if "range" in edit.about
+        for k in edit.about["objects"]
+    }
 
 
-def _unexplained(k: int, state: ObjectState, plane: PlaneRef, covered: set[Stretch]) -> bool:
-    """Say whether an object's pixels on a plane are neither the user's nor found by a propagation that is repeated."""
-    found = any((k, p.axis, p.t) in covered for p in state.scores if p == plane or p.axis != plane.axis)
-    return plane not in state.anchors and not found
+def _main_axis(state: ObjectState, first: str | None) -> str | None:
+    """Return the axis across most of the slices on which an object was made."""
+    count = Counter(p.axis for p in state.anchors | set(state.scores))
+    return max(count, key=lambda axis: (count[axis], axis == first), default=first)
 
 
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -220,8 +220,8 @@ class SegmentWidget(QWidget):
             state = session.objects.get(session.current)
             name = f" · {state.name}" if state is not None and state.name else ""
             sign = "  ·  points are OUTSIDE (U)" if prompting is not None and prompting.negative else ""
-            locked = "  ·  open in another window: only to look at" if session.read_only else ""
-            self.object.setText(f"<b>Object {session.current}</b>{name}{sign}{locked}")
+            sign += "  ·  open in another window: only to look at" if session.read_only else ""
+            self.object.setText(f"<b>Object {session.current}</b>{name}{sign}")
             self.object.setToolTip(session.read_only)
         else:
             self.object.setText("")

@@ -17,7 +17,6 @@ from src_core.session.entries import CLOSE, edit_entry, end_entry, failed_entry,
 from src_core.session.journal import Journal
 from src_core.session.review import ReviewQueue
 from src_core.session.state import (
-    WAITING,
     DrawnPrompts,
     Key,
     ObjectState,
@@ -179,18 +178,6 @@ class Book:
             self._set("prompts", [(("prompts", k), prompts_json(p)) for k, p in prompts.items()])
 
     @property
-    def waiting(self) -> dict[str, Any] | None:
-        """The candidates that wait to be accepted, from `waiting.pack`; None without any."""
-        return self._table.waiting
-
-    def wait_with(self, candidates: dict[str, Any] | None) -> None:
-        """Take note of candidates that wait to be accepted, outside of the history; None when they have gone."""
-        with self._book:
-            if candidates != self.waiting and not self.read_only:
-                self._table.put(WAITING, candidates)
-                self._log(set_entry("candidates", [StateChange(WAITING, None, candidates)]))
-
-    @property
     def undo_name(self) -> str | None:
         """What would be undone."""
         return self._history.undo_name
@@ -293,19 +280,6 @@ class Book:
     def _put_back(self, changes: Sequence[StateChange]) -> None:
         for change in reversed(changes):
             self._table.put(change.key, change.before)
-
-    def unlocked(self, identity: int, what: str) -> ObjectState:
-        """Return an object that may be changed; `what` says what the user is going to do with it.
-
-        Raises
-        ------
-        SessionError
-            It is unknown, or finished.
-        """
-        state = self._object(identity)
-        if state.done:
-            raise SessionError(f"object {identity} is finished; reopen it to {what}")
-        return state
 
     def _object(self, identity: int) -> ObjectState:
         if identity not in self.objects:

@@ -1,18 +1,19 @@
-"""Many objects of a session at once: found in the labels, started, forgotten."""
+"""Objects of a session: found in the labels, started, forgotten, locked; and the candidates for the next mask."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+from src_core.errors import SessionError
 from src_core.session.book import Book, Settings
-from src_core.session.entries import IMPORT, IMPORTED
+from src_core.session.entries import IMPORT, IMPORTED, set_entry
 from src_core.session.numbers import choose
-from src_core.session.state import Key, ObjectState, to_json
+from src_core.session.state import WAITING, Key, ObjectState, StateChange, to_json
 
 
 class Objects(Book):
-    """A book that knows what to do with many objects."""
+    """A book that knows what to do with many objects, and with candidates."""
 
     def adopt(self, ids: Iterable[int]) -> None:
         """Take over objects that are in the labels already; the latest becomes the current one."""
@@ -69,6 +70,31 @@ class Objects(Book):
         """Return the ids of objects to propagate: not finished, and with a mask where any has one."""
         open_objects = [o for o in list(self.objects.values()) if not o.done]
         return [o.id for o in open_objects if not o.empty] or [o.id for o in open_objects]
+
+    def unlocked(self, identity: int, what: str) -> ObjectState:
+        """Return an object that may be changed; `what` says what the user is going to do with it.
+
+        Raises
+        ------
+        SessionError
+            It is unknown, or finished.
+        """
+        state = self._object(identity)
+        if state.done:
+            raise SessionError(f"object {identity} is finished; reopen it to {what}")
+        return state
+
+    @property
+    def waiting(self) -> dict[str, Any] | None:
+        """The candidates that wait to be accepted, from `waiting.pack`; None without any."""
+        return self._table.waiting
+
+    def wait_with(self, candidates: dict[str, Any] | None) -> None:
+        """Take note of candidates that wait to be accepted, outside of the history; None when they have gone."""
+        with self._book:
+            if candidates != self.waiting and not self.read_only:
+                self._table.put(WAITING, candidates)
+                self._log(set_entry("candidates", [StateChange(WAITING, None, candidates)]))
 
     def without(self, identities: set[int]) -> Settings:
         """Return the changes that forget objects; there is always one to go on with."""

@@ -423,3 +423,22 @@ def test_measure_writes_a_table_with_the_sessions_names(run: Run, stack: Path, t
     again = run("measure", stack, "--out", tmp_path / "cells.csv")
     assert again.exit_code == 2 and "--overwrite" in again.stderr
     session.close()
+
+
+def test_replay_on_a_larger_version_of_the_image(run: Run, stack: Path, tmp_path: Path) -> None:
+    session = open_session(open_volume(stack))
+    mask = np.zeros(session.volume.plane_shape("z"), bool)
+    mask[5:20, 6:30] = True
+    session.accept(PlaneRef("z", 2), mask)
+    session.close()
+    large = np.repeat(np.repeat(np.asarray(session.volume.array[:]), 2, 1), 2, 2)
+    image = write_ome_zarr(tmp_path / "large.ome.zarr", [large], scale=[2.0, 0.25, 0.25])
+    found = run("replay", tmp_path / "cells.sam.zarr", "--image", image, "--out", tmp_path / "l.ome.zarr")
+    assert found.exit_code == 0, found.output
+    labels = LabelVolume.open(tmp_path / "l.ome.zarr")
+    assert labels.shape == large.shape and labels.scale["x"] == 0.25
+    assert np.array_equal(labels.read_plane("z", 2) == 1, np.kron(mask, np.ones((2, 2))) > 0)
+    other = run(
+        "replay", tmp_path / "cells.sam.zarr", "--image", stack / "0", "--out", tmp_path / "l.ome.zarr"
+    )
+    assert other.exit_code == 2 and "already exists" in other.output
