@@ -172,9 +172,12 @@ class ObjectsWidget(QWidget):
                 if column in (SLICES, SIZE, LOWEST):
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(row, column, item)
-            item.setText(text)
-            if column == NUMBER:
+            if item.text() != text:
+                item.setText(text)
+            # Drawing twenty icons for every slice that is filled would be felt.
+            if column == NUMBER and item.data(Qt.ItemDataRole.UserRole) != texts[-1]:
                 item.setIcon(_icon(texts[-1]))
+                item.setData(Qt.ItemDataRole.UserRole, texts[-1])
 
     def _id(self, row: int) -> int | None:
         return self._ids[row] if row < len(self._ids) else None
