@@ -74,6 +74,11 @@ class Memory:
             [a.inside, a.around, a.spread, a.edge, self.area, self.low, self.high, *self.last.tolist()]
         )
 
+    def after(self, found: Candidates, numbers: NDArray[np.float32]) -> Memory:
+        """Return the memory for the next plane, of an answer that is not empty and its `features`."""
+        area = int(np.count_nonzero(found.masks[0]))
+        return replace(self, low=min(self.low, area), high=max(self.high, area), last=numbers)
+
     @classmethod
     def from_numbers(cls, numbers: NDArray[np.float64]) -> Memory:
         """Undo `numbers`."""
@@ -136,9 +141,12 @@ class Continuity(nn.Module):
         presence, score = self(both).sigmoid()[0].tolist()
         scores = found.scores.copy()
         scores[0] = score
-        area = int(np.count_nonzero(found.masks[0]))
-        after = replace(memory, low=min(memory.low, area), high=max(memory.high, area), last=numbers)
-        return replace(found, scores=scores, presence=presence), after
+        return replace(found, scores=scores, presence=presence), memory.after(found, numbers)
+
+
+def picture_of(seen: NDArray[np.uint8]) -> Picture:
+    """Return rectangles of a plane that is in memory, (H, W, 3)."""
+    return lambda box: seen[box[0] : box[2], box[1] : box[3]]
 
 
 def features(

@@ -30,6 +30,7 @@ from src_core.cli.propagate import stored_embeddings
 if TYPE_CHECKING:
     from src_core.automatic import MaskRecord
     from src_core.linking import StackReport
+    from src_core.predictor import Predictor
     from src_core.volumes import Volume
 
 N_WORST = 5
@@ -100,26 +101,9 @@ def auto(
     search = SearchSettings(points_per_side, adaptive=not full_grid, layers=layers)
     chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
     links = LinkSettings(**{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
+    how: dict[str, Any] = {"search": search, "thresholds": thresholds}
     if tracks is not None:
-        from src_core.tracking import track, write_ctc
-
-        predictor = load_predictor(model, device)
-        with progress_bar("following") as progress:
-            labels, tracking = track(
-                predictor,
-                volume,
-                out,
-                c=channel,
-                search=search,
-                thresholds=thresholds,
-                links=links,
-                overwrite=overwrite,
-                progress=progress,
-            )
-        if tracking is not None:
-            write_ctc(tracking, labels, tracks)
-            divisions = len({t.parent for t in tracking.tracks.values() if t.parent is not None})
-            console().print(f"{len(tracking.tracks)} tracks, {divisions} divisions; wrote {out} and {tracks}")
+        _follow(load_predictor(model, device), volume, out, tracks, channel, overwrite, links=links, **how)
         return
     if not sliced or plane is not None:
         _check_plane_output(out, overwrite)
@@ -128,9 +112,7 @@ def auto(
         found_plane = volume.plane(**({axis: plane} if sliced else {}), t=time, c=channel)
         predictor = load_predictor(model, device)
         with progress_bar("searching") as progress:
-            records = automatic_masks(
-                predictor, found_plane, search=search, thresholds=thresholds, progress=progress
-            )
+            records = automatic_masks(predictor, found_plane, progress=progress, **how)
         _write_plane(
             volume, out, records, found_plane.shape, axis if sliced else None, plane or 0, time, overwrite
         )
@@ -151,17 +133,38 @@ def auto(
             stop=stop,
             t=time,
             c=channel,
-            search=search,
-            thresholds=thresholds,
             links=links,
             embed=None if store is None else store.along(axis, time),
             overwrite=overwrite,
             progress=progress,
+            **how,
         )
     _export(report, tiff, coco, axis, time, overwrite)
     for line in describe(report, axis):
         console().print(line)
     console().print(f"wrote {out}")
+
+
+def _follow(
+    predictor: Predictor,
+    volume: Volume,
+    out: Path,
+    folder: Path,
+    channel: int | None,
+    overwrite: bool,
+    **how: Any,
+) -> None:
+    """Segment every time point, follow the objects, and write labels and tracks."""
+    from src_core.tracking import track, write_ctc
+
+    with progress_bar("following") as progress:
+        labels, tracking = track(
+            predictor, volume, out, c=channel, overwrite=overwrite, progress=progress, **how
+        )
+    if tracking is not None:
+        write_ctc(tracking, labels, folder)
+        divisions = len({t.parent for t in tracking.tracks.values() if t.parent is not None})
+        console().print(f"{len(tracking.tracks)} tracks, {divisions} divisions; wrote {out} and {folder}")
 
 
 def _check_plane_output(out: Path, overwrite: bool) -> None:

@@ -10,18 +10,17 @@ from typing import Any
 from src_core.automatic import MaskRecord, Search, SearchSettings, Thresholds, label_image, select
 from src_core.embedding import Embedding
 from src_core.errors import PromptError, VolumeError
-from src_core.labels import LabelVolume, check_target, create_labels
+from src_core.labels import LabelVolume, check_target
 from src_core.linking.bridging import bridge, drawn, gaps
 from src_core.linking.graph import Links, Node
 from src_core.linking.report import FoundObject, StackReport
 from src_core.linking.seeds import erase, grow, new_objects, seed_slices
 from src_core.linking.settings import LinkSettings
-from src_core.linking.shelf import RecordShelf
+from src_core.linking.shelf import RecordShelf, labels_of_run
 from src_core.predictor import Predictor
-from src_core.propagation.saving import may_write
-from src_core.types import Cancelled, Progress
+from src_core.propagation.saving import described
+from src_core.types import Cancelled, PlaneRef, Progress
 from src_core.volumes import Volume
-from src_core.zoo.checkpoint import fingerprint
 
 Steps = Generator[tuple[int, int], None, StackReport]
 
@@ -145,14 +144,7 @@ def stack_steps(
         if links.method == "link"
         else [asdict(links), asdict(thresholds or Thresholds())],
     }
-    shelf = RecordShelf(out)
-    resumed = may_write(out, shelf, request, overwrite)
-    if resumed:
-        labels = LabelVolume.open(out)
-    else:
-        labels = create_labels(
-            volume, out, overwrite=overwrite, prepare=lambda folder: RecordShelf.prepare(folder, request)
-        )
+    labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
     run = _Run(predictor, volume, labels, shelf, axis, range(first, end), t, c)
     run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
     run.embed, run.cancelled = embed or run.embed, cancelled or run.cancelled
@@ -160,16 +152,6 @@ def stack_steps(
     if objects is not None:
         shelf.finish()
     return StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
-
-
-def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, Any]:
-    """Return what a run's answers depend on, as JSON: the image's identity, its contrast, and the network."""
-    return {
-        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
-        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
-        "contrast": list(volume.contrast_limits_of(c)),
-        "model": [fingerprint(predictor.model), predictor.model.device.type],
-    }
 
 
 class _Run:
@@ -193,7 +175,7 @@ class _Run:
         self.options: dict[str, Any] = {"axis": axis, "t": t, "c": c}
 
     def _embed(self, index: int) -> Embedding:
-        plane = self.volume.plane(**{self.axis: index}, t=self.t, c=self.c)
+        plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
         return self.predictor.embed(plane, lazily=True)
 
     def searched(self, index: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, bool]:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from src_core.automatic.records import MaskRecord
+from src_core.labels import LabelVolume, create_labels
 from src_core.labels.files import disk_errors
 from src_core.masks import PackedMask
+from src_core.propagation.saving import may_write
 from src_core.propagation.store import RunStore, packed
+from src_core.volumes import Volume
 
 
 class RecordShelf(RunStore):
@@ -76,6 +79,27 @@ class RecordShelf(RunStore):
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
+
+
+def labels_of_run(
+    volume: Volume, out: Path, request: dict[str, Any], *, overwrite: bool
+) -> tuple[LabelVolume, RecordShelf, bool]:
+    """Open the labels that an unfinished run for the same left at `out`, or create new ones.
+
+    Returns them with the run's shelf, and whether the run goes on.
+
+    Raises
+    ------
+    SessionError
+        Something else is at `out`, or it cannot be written.
+    """
+    shelf = RecordShelf(out)
+    if may_write(out, shelf, request, overwrite):
+        return LabelVolume.open(out), shelf, True
+    labels = create_labels(
+        volume, out, overwrite=overwrite, prepare=lambda folder: RecordShelf.prepare(folder, request)
+    )
+    return labels, shelf, False
 
 
 def _name(index: int) -> str:

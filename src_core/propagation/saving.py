@@ -227,6 +227,16 @@ def _checked(volume: Volume, prompts: PromptsByPlane, axis: str, start: int | No
     return count
 
 
+def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, Any]:
+    """Return what a run's answers depend on, as JSON: the image's identity, its contrast, and the network."""
+    return {
+        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
+        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
+        "contrast": list(volume.contrast_limits_of(c)),
+        "model": [fingerprint(predictor.model), predictor.model.device.type],
+    }
+
+
 def _request(
     predictor: Predictor,
     volume: Volume,
@@ -247,12 +257,9 @@ def _request(
             box = None if p.box_yxyx is None else list(p.box_yxyx)
             asked.append([index, k, p.points_yx.tolist(), p.labels.tolist(), box, _digest(p)])
     return {
-        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
-        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
+        **described(predictor, volume, c),
         "image content": pixels.hexdigest(),
-        "contrast": list(volume.contrast_limits_of(c)),
         "prompts": asked,
-        "model": [fingerprint(predictor.model), predictor.model.device.type],
         "planes": [axis, start, stop, t, c],
         "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
     }

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from src_core.masks import Box, Mask, bounds
+from src_core.masks import Box, Mask, PackedMask, bounds
 from src_core.types import Candidates, PlaneRef
 
 LOGIT = 6.0
@@ -61,16 +60,13 @@ def _around(mask: Mask) -> Box:
 def _packed(mask: Mask) -> list[Any]:
     if not mask.any():
         return [[0, 0, 0, 0], ""]
-    y0, x0, y1, x1 = box = bounds(mask)
-    bits = np.packbits(mask[y0:y1, x0:x1]).tobytes()
-    return [list(box), base64.b64encode(zlib.compress(bits)).decode()]
+    packed = PackedMask.of(mask)
+    return [list(packed.box), base64.b64encode(zlib.compress(packed.bits.tobytes())).decode()]
 
 
-def _unpacked(value: list[Any], shape: tuple[int, ...]) -> Mask:
+def _unpacked(value: list[Any], shape: tuple[int, int]) -> Mask:
     (y0, x0, y1, x1), text = value
-    mask: NDArray[np.bool_] = np.zeros(shape, np.bool_)
-    if text:
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-        size = (y1 - y0, x1 - x0)
-        mask[y0:y1, x0:x1] = np.unpackbits(bits, count=size[0] * size[1]).reshape(size)
-    return mask
+    if not text:
+        return np.zeros(shape, np.bool_)
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return PackedMask(bits, (y0, x0, y1, x1), shape).unpack()

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from src_core.automatic import SearchSettings, Thresholds, label_image, look, select
 from src_core.errors import VolumeError
 from src_core.evaluation.instances import Contingency
-from src_core.labels import LabelVolume, check_target, create_labels
+from src_core.labels import LabelVolume, check_target
 from src_core.linking import LinkSettings, segment_stack
-from src_core.linking.run import described
-from src_core.linking.shelf import RecordShelf
+from src_core.linking.shelf import RecordShelf, labels_of_run
 from src_core.predictor import Predictor
-from src_core.propagation.saving import may_write
+from src_core.propagation.saving import described
 from src_core.tracking.solving import Frames, Track, Tracking, TrackSettings, as_json, from_json
 from src_core.types import Cancelled, Progress
 from src_core.volumes import Volume
@@ -84,13 +83,7 @@ def track(
         "thresholds": asdict(thresholds or Thresholds()),
         "links": asdict(links or LinkSettings()),
     }
-    shelf = RecordShelf(out)
-    if may_write(out, shelf, request, overwrite):
-        labels = LabelVolume.open(out)
-    else:
-        labels = create_labels(
-            volume, out, overwrite=overwrite, prepare=lambda folder: RecordShelf.prepare(folder, request)
-        )
+    labels, shelf, _ = labels_of_run(volume, out, request, overwrite=overwrite)
     note = shelf.noted() or {"done": 0}
     if "tracks" in note:
         return labels, _finished(labels, shelf, from_json(note["tracks"]))

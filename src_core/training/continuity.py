@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from src_core.continuity import N_FEATURES, Continuity, Memory, Picture, features
+from src_core.continuity import N_FEATURES, Continuity, Memory, Picture, features, picture_of
 from src_core.embedding import Embedding
 from src_core.files import write_atomically
 from src_core.predictor import Predictor
@@ -48,18 +48,13 @@ class _Scene:
     def at(self, z: int) -> tuple[Embedding, Picture]:
         if z not in self._slices:
             plane = self.volume.plane(z=z)
-            seen = plane.rgb8()
-            self._slices[z] = (
-                self.predictor.embed(plane),
-                lambda box: seen[box[0] : box[2], box[1] : box[3]],
-            )
+            self._slices[z] = self.predictor.embed(plane), picture_of(plane.rgb8())
         return self._slices[z]
 
     def walk(self, truth: NDArray[np.bool_], start: int, direction: int) -> Iterator[Rows]:
         """Yield one row a slice, from the true mask on slice `start`, until the mask is empty."""
         mask, prompt = truth[start], Prompts(mask=truth[start])
         memory = Memory.of(self.at(start)[1], mask)
-        judge = Continuity().eval()
         z, past = start + direction, 0
         while 0 <= z < len(truth) and past < BEYOND:
             embedding, now = self.at(z)
@@ -69,7 +64,7 @@ class _Scene:
             before = self.at(z - direction)[1]
             numbers = features(memory, mask, found, now, before)
             yield np.array([*numbers, *memory.last, *_truth(found, truth[z])], np.float32)
-            _, memory = judge.revise(memory, mask, found, now, before)
+            memory = memory.after(found, numbers)
             mask, prompt = found.masks[0], Prompts(mask=found.logits[0], mask_window=found.window)
             past += not truth[z].any()
             z += direction

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_core.continuity import Memory, Picture
+from src_core.continuity import Memory, Picture, picture_of
 from src_core.embeddings import EmbeddingCache
 from src_core.evaluation import markdown_table
 from src_core.predictor import Predictor
@@ -82,8 +82,7 @@ def _walk(cache: EmbeddingCache, truth: NDArray[np.bool_], middle: int, directio
 
 
 def _picture(cache: EmbeddingCache, z: int) -> Picture:
-    seen = cache.get(PlaneRef("z", z)).picture
-    return lambda box: seen[box[0] : box[2], box[1] : box[3]]
+    return picture_of(cache.get(PlaneRef("z", z)).picture)
 
 
 def scores(pairs: list[tuple[Walk, Walk]], stops: Rule) -> dict[str, float]:

@@ -72,14 +72,21 @@ class Desk:
         self.interaction.accept()
         self.wait()
 
-    def two_objects(self) -> None:
-        """Begin on an image, and keep a mask of either object on slice 6; a third is the current one then."""
+    def two_objects(self, current: int = 3) -> None:
+        """Begin on an image, and keep a mask of either object on slice 6; an empty third is there then."""
         self.start()
         self.go(6)
         for y, x in ((16, 16), (30, 46)):
             self.click(6, y, x)
             self.interaction.next_object()
             self.wait()
+        if current != 3:
+            self.interaction.select(current)
+            self.wait()
+
+    def filled(self, identity: int = 1) -> set[int]:
+        """The slices that an object is on."""
+        return {z for z in range(12) if (self.plane(z) == identity).any()}
 
     def plane(self, index: int) -> np.ndarray:
         """The labels on slice z = index."""

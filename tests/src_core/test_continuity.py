@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from src_core.continuity import MAX_SIDE, N_FEATURES, Continuity, Look, Memory, Picture, features, look
+from src_core.continuity import (
+    MAX_SIDE,
+    N_FEATURES,
+    Continuity,
+    Look,
+    Memory,
+    Picture,
+    features,
+    look,
+    picture_of,
+)
 from tests.src_core.propagation_stub import answer
 
 SHAPE = (80, 90)
@@ -20,8 +30,7 @@ def disk(
 def picture(mask: NDArray[np.bool_], bright: float = 200, dark: float = 30, noise_seed: int = 0) -> Picture:
     rng = np.random.default_rng(noise_seed)
     grey = np.where(mask, bright, dark) + rng.normal(0, 3, mask.shape)
-    seen = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, -1)
-    return lambda box: seen[box[0] : box[2], box[1] : box[3]]
+    return picture_of(np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, -1))
 
 
 def test_a_look_measures_brightness_inside_and_around() -> None:

@@ -20,16 +20,6 @@ from tests.napari_sam.conftest import Desk
 from tests.napari_sam.fakes import balls
 
 
-def _filled(desk: Desk, identity: int = 1) -> set[int]:
-    return {z for z in range(12) if (desk.plane(z) == identity).any()}
-
-
-def _two_objects(desk: Desk) -> None:
-    desk.two_objects()
-    desk.interaction.select(1)
-    desk.wait()
-
-
 @pytest.fixture
 def objects(desk: Desk, qtbot: Any) -> ObjectsWidget:
     panel = ObjectsWidget(desk.viewer)
@@ -51,7 +41,7 @@ def _settle(desk: Desk, panel: ObjectsWidget) -> None:
 
 def test_objects_are_listed_with_slices_and_scores(desk: Desk, objects: ObjectsWidget) -> None:
     assert objects.table.rowCount() == 0 and not objects.delete.isEnabled()
-    _two_objects(desk)
+    desk.two_objects(current=1)
     desk.interaction.propagate()
     desk.wait(lambda: not desk.interaction.propagating)
     _settle(desk, objects)
@@ -62,7 +52,7 @@ def test_objects_are_listed_with_slices_and_scores(desk: Desk, objects: ObjectsW
 
 
 def test_a_click_selects_and_goes_to_the_object(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     _settle(desk, objects)
     desk.go(1)
     objects.table.cellClicked.emit(1, 0)
@@ -75,7 +65,7 @@ def test_a_click_selects_and_goes_to_the_object(desk: Desk, objects: ObjectsWidg
 
 
 def test_a_slider_outside_the_image_is_no_reason_to_fail(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     desk.viewer.add_image(np.zeros((40, 8, 8), np.uint8))
     _settle(desk, objects)
     desk.go(30)
@@ -85,7 +75,7 @@ def test_a_slider_outside_the_image_is_no_reason_to_fail(desk: Desk, objects: Ob
 
 
 def test_only_names_and_numbers_can_be_changed(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     _settle(desk, objects)
     objects.table.item(0, NAME).setText("nucleus")
     _settle(desk, objects)
@@ -95,7 +85,7 @@ def test_only_names_and_numbers_can_be_changed(desk: Desk, objects: ObjectsWidge
 
 
 def test_a_finished_object_takes_no_mask(desk: Desk, objects: ObjectsWidget, warned: list[str]) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     objects.done.click()
     _settle(desk, objects)
     assert _cell(objects, 0, STATE) == "done"
@@ -110,11 +100,11 @@ def test_a_finished_object_takes_no_mask(desk: Desk, objects: ObjectsWidget, war
 
 
 def test_delete_and_undo(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     before = np.asarray(desk.interaction.session.labels.array[:])
     objects.delete.click()
     _settle(desk, objects)
-    assert _filled(desk, 1) == set() and [_cell(objects, r, NUMBER) for r in range(2)] == ["2", "3"]
+    assert desk.filled(1) == set() and [_cell(objects, r, NUMBER) for r in range(2)] == ["2", "3"]
     desk.interaction.undo()
     _settle(desk, objects)
     assert np.array_equal(np.asarray(desk.interaction.session.labels.array[:]), before)
@@ -124,13 +114,13 @@ def test_delete_and_undo(desk: Desk, objects: ObjectsWidget) -> None:
 def test_nothing_is_deleted_under_a_propagation(
     desk: Desk, objects: ObjectsWidget, warned: list[str]
 ) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     said: list[str] = []
     desk.interaction.said.connect(said.append)
     desk.interaction.propagate()
     objects.delete.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert "Stop what is under way first (Shift-G)." in said and len(_filled(desk)) == 9 and not warned
+    assert "Stop what is under way first (Shift-G)." in said and len(desk.filled()) == 9 and not warned
 
 
 def test_a_table_of_many_objects_is_not_filled_anew_for_each_change(
@@ -171,7 +161,7 @@ def test_volumes_have_units_and_follow_every_change(desk: Desk, objects: Objects
 
 
 def test_rows_show_the_colours_of_the_labels(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     _settle(desk, objects)
     for row, identity in enumerate((1, 2)):
         image = objects.table.item(row, NUMBER).icon().pixmap(12, 12).toImage()
@@ -180,7 +170,7 @@ def test_rows_show_the_colours_of_the_labels(desk: Desk, objects: ObjectsWidget)
 
 
 def test_merging_selected_objects_takes_their_points_along(desk: Desk, objects: ObjectsWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     _settle(desk, objects)
     before = _labels(desk)
     assert not objects.merge.isEnabled()
@@ -203,7 +193,7 @@ def test_merging_selected_objects_takes_their_points_along(desk: Desk, objects: 
 
 
 def test_another_number(desk: Desk, objects: ObjectsWidget, warned: list[str]) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     _settle(desk, objects)
     before = _labels(desk)
     objects.table.item(0, NUMBER).setText("9")
@@ -223,7 +213,7 @@ def test_another_number(desk: Desk, objects: ObjectsWidget, warned: list[str]) -
 
 
 def _joined(desk: Desk, objects: ObjectsWidget) -> np.ndarray:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     objects.tools.merge([1, 2])
     _settle(desk, objects)
     return _labels(desk)
@@ -285,7 +275,7 @@ def test_points_of_a_deleted_object_are_not_those_of_the_next(desk: Desk, object
 def test_measurements_are_written_as_a_table(
     desk: Desk, objects: ObjectsWidget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     _settle(desk, objects)
     desk.interaction.session.rename(2, "right one")
     proposed: list[str] = []

@@ -18,17 +18,6 @@ from src_core import zoo
 from src_core.errors import CheckpointError
 from tests.napari_sam.conftest import Desk
 
-
-def _filled(desk: Desk, identity: int = 1) -> set[int]:
-    return {z for z in range(12) if (desk.plane(z) == identity).any()}
-
-
-def _two_objects(desk: Desk) -> None:
-    desk.two_objects()
-    desk.interaction.select(1)
-    desk.wait()
-
-
 # ------------------------------------------------------------------- propagate
 
 
@@ -41,27 +30,27 @@ def propagate(desk: Desk, qtbot: Any) -> PropagateWidget:
 
 def test_a_range_of_slices(desk: Desk, propagate: PropagateWidget) -> None:
     assert not propagate.run.enabled
-    _two_objects(desk)
+    desk.two_objects(current=1)
     assert propagate.run.enabled and propagate.span.max == 11 and tuple(propagate.span.value) == (0, 11)
     propagate.span.value = (5, 8)
     propagate.run.native.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert _filled(desk) == {5, 6, 7, 8} and _filled(desk, 2) == {6}
+    assert desk.filled() == {5, 6, 7, 8} and desk.filled(2) == {6}
 
 
 @pytest.mark.parametrize("way, expected", [(FORWARDS, {6, 7, 8, 9, 10}), (BACKWARDS, {2, 3, 4, 5, 6})])
 def test_one_way_from_the_slice_on_screen(
     desk: Desk, propagate: PropagateWidget, way: str, expected: set[int]
 ) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     propagate.direction.value = way
     propagate.run.native.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert _filled(desk) == expected
+    assert desk.filled() == expected
 
 
 def test_all_objects_and_why_each_ended(desk: Desk, propagate: PropagateWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     propagate.objects.value = "all that are not finished"
     enabled: list[tuple[bool, bool]] = []
     desk.interaction.progress_changed.connect(
@@ -69,21 +58,21 @@ def test_all_objects_and_why_each_ended(desk: Desk, propagate: PropagateWidget) 
     )
     propagate.run.native.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert len(_filled(desk, 1)) == len(_filled(desk, 2)) == 9
+    assert len(desk.filled(1)) == len(desk.filled(2)) == 9
     assert (False, True) in enabled and propagate.run.enabled and not propagate.stop.enabled
     lines = propagate.report.value.splitlines()
     assert len(lines) == 4 and lines[0].startswith("object 1: z=") and lines[-1].startswith("object 2: z=")
 
 
 def test_the_stop_of_this_panel(desk: Desk, propagate: PropagateWidget) -> None:
-    _two_objects(desk)
+    desk.two_objects(current=1)
     desk.predictor.delay_s = 0.05
     desk.interaction.progress_changed.connect(
         lambda p, _: propagate.stop.native.click() if p is not None and p.done == 1 else None
     )
     propagate.run.native.click()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert len(_filled(desk)) < 9
+    assert len(desk.filled()) < 9
 
 
 def test_the_range_follows_the_axis_on_screen(desk: Desk, propagate: PropagateWidget) -> None:
