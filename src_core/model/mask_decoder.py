@@ -125,8 +125,11 @@ class MaskDecoder(nn.Module):
             keys, known = self._shared(image, image_pe, dense[:1])
         else:
             keys, known = _rows(image + dense), None
-        tokens, keys = self.transformer(keys, _rows(image_pe), self._tokens(sparse), known)
-        hyper = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
+        used = [0, *(1 + i for i in wanted)]
+        tokens, keys = self.transformer(keys, _rows(image_pe), self._tokens(sparse), known, used)
+        hyper = torch.stack(
+            [self.output_hypernetworks_mlps[i](tokens[:, k]) for k, i in enumerate(wanted, start=1)], dim=1
+        )
         iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]
         return self._logits(keys, hyper, (image.shape[2], image.shape[3])), iou
 

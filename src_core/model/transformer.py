@@ -9,6 +9,7 @@ projecting them cheaper; what is projected can be kept, see `Projected`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from src_core.model.common import MLPBlock
 class Projected:
     """What attention makes of places (1 or B, P, C) that are the same for many prompts.
 
-    `keys` and `queries` are (1 or B, heads, C', P), `values` (1 or B, heads, P, C').
+    `keys` and `queries`, without their biases, are (1 or B, heads, C', P), `values` (1 or B, heads, P, C').
     """
 
     keys: Tensor
@@ -60,6 +61,7 @@ class Attention(nn.Module):
             What the places are projected to, if that has been done.
         """
         q = self._scaled(self.q_proj(tokens))
+        # The bias of the keys adds the same to all scores of a token: softmax takes no notice.
         weights = self._scores(q, places, self.k_proj, known.keys if known else None).softmax(-1)
         if known is not None:
             return self._joined(weights @ known.values)
@@ -84,7 +86,9 @@ class Attention(nn.Module):
             What the places are projected to, if that has been done.
         """
         k = self._scaled(self.k_proj(keys))
-        weights = self._scores(k, places, self.q_proj, known.queries if known else None).softmax(2)
+        scores = self._scores(k, places, self.q_proj, known.queries if known else None)
+        _, bias = self._per_head(self.q_proj)
+        weights = (scores + k @ bias.unsqueeze(-1)).softmax(2)
         # A head's weights add up to one: each brings its part of the bias.
         out = self.out_proj.weight.reshape(len(self.out_proj.weight), self.num_heads, -1).permute(1, 2, 0)
         moved = self.heads(self.v_proj(values)) @ out + self.out_proj.bias / self.num_heads
@@ -92,16 +96,17 @@ class Attention(nn.Module):
         return torch.baddbmm(image, weights.flatten(1, 2).mT, moved.flatten(1, 2))
 
     def _scores(self, tokens: Tensor, places: Tensor, side: nn.Linear, known: Tensor | None) -> Tensor:
-        """Return the scores (B, heads, N, P) of tokens (B, heads, N, C') with the places projected by `side`."""
+        """Return the scores (B, heads, N, P) of tokens (B, heads, N, C') with the places projected by `side`.
+
+        Its bias is left out.
+        """
         if known is not None:
             return tokens @ known
         if not self._fold(tokens, places):
-            return tokens @ self.heads(side(places)).mT
-        weight, bias = self._per_head(side)
+            return tokens @ self.heads(F.linear(places, side.weight)).mT
+        weight, _ = self._per_head(side)
         folded = (tokens @ weight).flatten(1, 2)
-        constant = (tokens @ bias.unsqueeze(-1)).flatten(1, 2)
-        places = places.expand(len(folded), -1, -1)
-        return torch.baddbmm(constant, folded, places.mT).reshape(*tokens.shape[:3], -1)
+        return (folded @ places.mT).reshape(*tokens.shape[:3], -1)
 
     def _fold(self, tokens: Tensor, places: Tensor) -> bool:
         """Say whether folding tokens (B, heads, N, C') takes fewer operations than projecting the places."""
@@ -183,9 +188,9 @@ class TwoWayAttentionBlock(nn.Module):
         places = keys + key_pe
         read, write = self.cross_attn_token_to_image, self.cross_attn_image_to_token
         return Projected(
-            read.heads(read.k_proj(places)).mT.contiguous(),
+            read.heads(F.linear(places, read.k_proj.weight)).mT.contiguous(),
             read.heads(read.v_proj(keys)).contiguous(),
-            write.heads(write.q_proj(places)).mT.contiguous(),
+            write.heads(F.linear(places, write.q_proj.weight)).mT.contiguous(),
         )
 
 
@@ -202,7 +207,12 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(embedding_dim)
 
     def forward(
-        self, keys: Tensor, key_pe: Tensor, tokens: Tensor, known: Projected | None = None
+        self,
+        keys: Tensor,
+        key_pe: Tensor,
+        tokens: Tensor,
+        known: Projected | None = None,
+        wanted: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the transformer.
 
@@ -214,15 +224,19 @@ class TwoWayTransformer(nn.Module):
             (B, N, C) output tokens followed by the prompt's sparse embeddings.
         known
             What the first layer's `project` makes of an image that several prompts share.
+        wanted
+            The tokens to return, all by default.
 
         Returns
         -------
         tuple of Tensor
-            Tokens (B, N, C) and image (B, P, C).
+            Tokens (B, N, C), N those wanted, and image (B, P, C).
         """
         queries = tokens
         for layer in self.layers:
             queries, keys = layer(queries, keys, query_pe=tokens, key_pe=key_pe, known=known)
             known = None
+        if wanted is not None:
+            queries, tokens = queries[:, wanted], tokens[:, wanted]
         attended = self.final_attn_token_to_image.read(queries + tokens, keys + key_pe, keys)
         return self.norm_final_attn(queries + attended), keys
