@@ -27,6 +27,9 @@ class PropagationSettings:
         IoU with the previous plane's mask below which the mask is taken to have jumped to something else.
     max_growth
         Ratio of areas from one plane to the next above which the mask is taken to have leaked.
+    interpolate_below
+        Between two anchors, planes of which the network is less sure, 0 to 1, or that it did not reach, get the
+        outline drawn from one anchor to the other; 0 for none.
     """
 
     cues: tuple[str, ...] | None = None
@@ -34,6 +37,7 @@ class PropagationSettings:
     min_score: float = 0.2
     min_overlap: float = 0.1
     max_growth: float = 3.0
+    interpolate_below: float = 0.5
 
     def __post_init__(self) -> None:
         unknown = set(self.cues or ()) - {"box", "point"}
@@ -63,6 +67,8 @@ class Step:
         Object id -> confidence, 0 to 1; 1 for anchors.
     stopped
         Object id -> why it ends before this plane, or on it at the end of the stack or the range.
+    ends
+        Object id -> how sure it is, 0 to 1, that the object is not on this plane, where propagation found so.
     anchor
         True where the masks are the caller's own.
     """
@@ -71,6 +77,7 @@ class Step:
     masks: dict[int, Mask]
     scores: dict[int, float]
     stopped: dict[int, str] = field(default_factory=dict)
+    ends: dict[int, float] = field(default_factory=dict)
     anchor: bool = False
 
 

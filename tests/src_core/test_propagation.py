@@ -148,6 +148,36 @@ def test_a_hole_that_no_direction_reaches_has_a_reason() -> None:
     assert "presence" in stopped[4][1]
 
 
+def test_an_object_ends_before_an_anchor_that_says_nothing_here() -> None:
+    """On either side of it, slices stand by themselves: nothing is blended across it."""
+    low, high, nothing = box(2, 2, 8, 10), box(2, 6, 8, 14), np.zeros(SHAPE, bool)
+    predictor = RulePredictor()
+    steps = _run(predictor, {1: {1: low}, 5: {1: nothing}, 9: {1: high}}, stack(11))
+    found = _collect(steps)
+    assert all(np.array_equal(found[i][1], low) for i in range(5))
+    assert all(np.array_equal(found[i][1], high) for i in range(6, 11))
+    assert not found[5][1].any() and 5 not in predictor.embedded
+    said = [(s.index, s.stopped[1]) for s in steps if s.index == 5 and s.stopped]
+    assert said == [(5, "you have said that it is not here")] * 2
+    assert not any(s.ends for s in steps), "what the user says is no question"
+
+
+def test_an_object_that_is_said_to_be_nowhere_is_refused_and_spares_others() -> None:
+    with pytest.raises(PromptError, match="no other"):
+        _run(RulePredictor(), {3: {1: SQUARE, 2: np.zeros(SHAPE, bool)}})
+
+
+def test_ends_are_as_sure_as_the_network_was_unsure() -> None:
+    def rule(index: int, previous: Mask) -> Any:
+        return answer(previous, 0.8, presence={2: 0.5, 9: 0.1}.get(index, 1.0))
+
+    steps = _run(RulePredictor(rule), {5: {1: SQUARE}})
+    ends = {s.index: s.ends[1] for s in steps if s.ends}
+    assert ends == {2: pytest.approx(0.6), 9: pytest.approx(0.92)}
+    to_the_rim = _run(RulePredictor(), {5: {1: SQUARE}}, start=3, stop=8)
+    assert not any(s.ends for s in to_the_rim), "the stack or the range ends there, not the object"
+
+
 LEFT = box(2, 0, 6, 4)
 REASONS = {
     "empty": (answer(np.zeros(SHAPE, bool)), "empty"),
