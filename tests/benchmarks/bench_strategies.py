@@ -40,7 +40,7 @@ def real(folder: Path, objects: int) -> Iterator[Placed]:
         name = path.name.removesuffix(".ome.zarr")
         found = list(islice(objects_3d(folder, name, max_objects=objects), objects))
         image = found[0].volume
-        volume = open_volume(image, axes="zyxc" if image.ndim == 4 else "zyx")
+        volume = open_volume(image, axes="zyxc" if image.ndim == 4 else "zyx", scale=open_volume(path).scale)
         yield Placed(name, volume, found[0].labels, {s.object_id: middle_slice(s.truth) for s in found})
 
 

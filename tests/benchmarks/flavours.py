@@ -62,7 +62,8 @@ def _stack(flavour: str, seed: int, family: str, objects: int, shape: tuple[int,
     if flavour == "missing":
         image, lost = _with_lost_sections(rng, image, starts)
     axes = "zyxc" if image.ndim == 4 else "zyx"
-    return Placed(f"{flavour} {seed}", open_volume(image, axes=axes), labels, starts, lost)
+    scale = {"z": drawn.z_step_px, "y": 1.0, "x": 1.0}
+    return Placed(f"{flavour} {seed}", open_volume(image, axes=axes, scale=scale), labels, starts, lost)
 
 
 def _starts(
