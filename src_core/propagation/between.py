@@ -35,6 +35,11 @@ class Placed:
             for identity in masks:
                 self._planes.setdefault(identity, []).append(index)
 
+    @property
+    def objects(self) -> list[int]:
+        """The ids of all objects."""
+        return list(self._planes)
+
     def has(self, identity: int, index: int) -> bool:
         """Say whether a plane is an anchor of an object."""
         return index in self._planes[identity]
@@ -58,7 +63,10 @@ class Placed:
 
 
 def blend(predictor: Predictor, weight: float, forward: Crop, backward: Candidates) -> Candidates:
-    """Weigh the answers of the two directions, the backward one by `weight`, 0 to 1; its score is their confidence."""
+    """Weigh the answers of the two directions, the backward one by `weight`, 0 to 1.
+
+    The score of the result is the mean of their confidence and of how much they overlap.
+    """
     shape = (backward.logits.shape[1], backward.logits.shape[2])
     logits = frames.resample_logits(forward.logits(), forward.window, backward.window, shape)
     mixed = (1 - weight) * logits + weight * backward.logits[0]
@@ -66,7 +74,8 @@ def blend(predictor: Predictor, weight: float, forward: Crop, backward: Candidat
     mask = predictor.mask_of(mixed, backward.window, plane)
     if not mask.any():  # the two disagree entirely: the nearer one knows better
         mask = backward.masks[0] if weight >= 0.5 else forward.mask.unpack()
-    score = (1 - weight) * forward.score + weight * confidence(backward)
+    sure = (1 - weight) * forward.score + weight * confidence(backward)
+    score = (sure + agreement(forward.mask.unpack(), backward.masks[0])) / 2
     return Candidates(mask[None], np.array([score], np.float32), mixed[None], backward.window)
 
 
@@ -74,6 +83,10 @@ def agreement(a: Mask, b: Mask) -> float:
     """Return the IoU of two masks, 1 if both are empty."""
     either = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / either if either else 1.0
+
+
+UNSEEN = 0.2
+"""Confidence of an interpolated plane that no direction reached: what such planes are worth on synthetic stacks."""
 
 
 def interpolated(below: Mask, above: Mask, weight: float) -> Mask:

@@ -12,7 +12,8 @@ from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import Mask
 from src_core.predictor import Predictor
-from src_core.propagation.between import Placed, blend
+from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
+from src_core.propagation.motion import STILL, Shift, motion, moved_picture
 from src_core.propagation.settings import (
     PropagationSettings,
     Step,
@@ -182,18 +183,19 @@ class _Run:
                     tracks[identity] = Track.start(mask, self._memory(index, mask))
                 elif tracks.pop(identity, None) is not None:
                     stopped[identity] = "you have said that it is not here"
-            found = self._ask(index, {k: t for k, t in tracks.items() if not self.placed.has(k, index)})
+            here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
+            shift = self._motion(index - direction, index) if here else STILL
+            found = self._ask(index, here, shift)
             masks, scores, ends = {}, {}, {}
             for k, candidates in found.items():
                 between = self.placed.between(k, index)
-                previous = tracks[k].packed.unpack()
-                candidates, memory = self._judged(tracks[k], previous, candidates, index, index - direction)
-                reason = verdict(previous, candidates, self.settings)
+                candidates, memory = self._judged(tracks[k], candidates, index, index - direction, shift)
+                reason = verdict(tracks[k].expected(shift), candidates, self.settings)
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
                     # Between anchors the other direction may still reach this plane, and up comes first.
-                    if between is None or (direction < 0 and other is None):
+                    if between is None or (direction < 0 and other is None and not self._fills):
                         stopped[k], ends[k] = reason, 1 - confidence(candidates)
                 else:
                     tracks[k] = Track.after(candidates, memory)
@@ -208,6 +210,7 @@ class _Run:
             if direction < 0:  # forward answers whose way back has ended
                 for k in [k for k, i in waiting if i == index]:
                     masks[k], scores[k] = (crop := waiting.pop((k, index))).mask.unpack(), crop.score
+                self._interpolate(index, masks, scores)
             if index == order[-1]:
                 stopped |= {k: self._border(index) for k in masks if self.placed.between(k, index) is None}
             if found or masks or stopped:
@@ -219,14 +222,39 @@ class _Run:
                 if direction > 0 or not waiting:
                     return
 
+    @property
+    def _fills(self) -> bool:
+        """Whether there is always something between two anchors."""
+        return self.settings.interpolate_below > 0
+
+    def _interpolate(self, index: int, masks: dict[int, Mask], scores: dict[int, float]) -> None:
+        """Draw the outline from anchor to anchor where the network is unsure, or has not come at all."""
+        for k in self.placed.objects if self._fills else ():
+            sides = self.placed.between(k, index)
+            if sides is None or self.placed.has(k, index):
+                continue
+            if scores.get(k, 0.0) < self.settings.interpolate_below:
+                below, above = (self.anchors[i][k] for i in sides)
+                drawn = interpolated(below, above, (index - sides[0]) / (sides[1] - sides[0]))
+                if drawn.any():
+                    masks[k], scores[k] = drawn, scores.get(k, UNSEEN)
+
+    def _motion(self, before: int, index: int) -> Shift:
+        """Return how far the picture has moved from a plane to the next; very large ones are not compared."""
+        shape = self.volume.plane_shape(self.axis)
+        if not self.settings.follow or math.prod(shape) > READ_WHOLE_PX:
+            return STILL
+        whole = (0, 0, *shape)
+        return motion(self._picture(before)(whole), self._picture(index)(whole))
+
     def _border(self, index: int) -> str:
         at_end = index in (0, self.volume.n_planes(self.axis) - 1)
         return f"the {'stack' if at_end else 'range'} ends here"
 
-    def _ask(self, index: int, tracks: dict[int, Track]) -> dict[int, Candidates]:
+    def _ask(self, index: int, tracks: dict[int, Track], shift: Shift) -> dict[int, Candidates]:
         if not tracks:
             return {}
-        prompts = [track.prompts(self.cues) for track in tracks.values()]
+        prompts = [track.prompts(self.cues, shift) for track in tracks.values()]
         return dict(
             zip(tracks, self.predictor.predict_many(self.embed(index), prompts, multimask=False), strict=True)
         )
@@ -236,13 +264,14 @@ class _Run:
         return None if judge is None else Memory.of(self._picture(index), mask)
 
     def _judged(
-        self, track: Track, previous: Mask, found: Candidates, index: int, before: int
+        self, track: Track, found: Candidates, index: int, before: int, shift: Shift
     ) -> tuple[Candidates, Memory | None]:
         """Let `Continuity`, where there is one, say whether the object is still there and how good its mask is."""
         judge = self.predictor.continuity
         if judge is None or track.memory is None:
             return found, None
-        return judge.revise(track.memory, previous, found, self._picture(index), self._picture(before))
+        earlier = moved_picture(self._picture(before), shift, self.volume.plane_shape(self.axis))
+        return judge.revise(track.memory, track.expected(shift), found, self._picture(index), earlier)
 
     def _picture(self, index: int) -> Picture:
         if index not in self._seen:

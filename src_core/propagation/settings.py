@@ -27,6 +27,8 @@ class PropagationSettings:
         IoU with the previous plane's mask below which the mask is taken to have jumped to something else.
     max_growth
         Ratio of areas from one plane to the next above which the mask is taken to have leaked.
+    follow
+        Whether masks follow the picture where all of it jumps from one plane to the next.
     interpolate_below
         Between two anchors, planes of which the network is less sure, 0 to 1, or that it did not reach, get the
         outline drawn from one anchor to the other; 0 for none.
@@ -37,13 +39,14 @@ class PropagationSettings:
     min_score: float = 0.2
     min_overlap: float = 0.1
     max_growth: float = 3.0
-    interpolate_below: float = 0.5
+    follow: bool = True
+    interpolate_below: float = 0.35
 
     def __post_init__(self) -> None:
         unknown = set(self.cues or ()) - {"box", "point"}
         if unknown:
             raise PromptError(f"unknown cues {sorted(unknown)}; known are box and point")
-        for name in ("min_presence", "min_score", "min_overlap", "max_growth"):
+        for name in ("min_presence", "min_score", "min_overlap", "max_growth", "interpolate_below"):
             if np.isnan(getattr(self, name)):
                 raise PromptError(f"{name} must be a number, got nan")
         if self.max_growth <= 0:

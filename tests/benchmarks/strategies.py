@@ -1,6 +1,6 @@
 """Ways to ask about the next slice, and a walk through a stack that tries any of them.
 
-With the strategy `TODAY` the walk gives what `src_core.propagation.propagate` gives; a test holds it to that.
+With the strategy `USED` the walk gives what `src_core.propagation.propagate` gives; a test holds it to that.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from scipy import ndimage as ndi
 from src_core import frames
 from src_core.continuity import Memory, picture_of
 from src_core.embeddings import EmbeddingCache
-from src_core.masks import Mask, bounds, innermost
+from src_core.masks import Box, Mask, bounds, innermost
 from src_core.prompts import Prompts
 from src_core.propagation import PropagationSettings
+from src_core.propagation.motion import GAIN, STILL, Shift, motion, moved, moved_picture
 from src_core.propagation.settings import confidence, exclusive, verdict
 from src_core.types import Candidates, PlaneRef
-from tests.benchmarks.motion import STILL, Shift, around, motion, moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,8 @@ class Trail:
 
     @property
     def expected(self) -> Mask:
-        """Where the mask is expected on this slice; unmoved if it would leave the plane."""
-        there = moved(self.mask, self.shift)
-        return there if there.any() else self.mask
+        """Where the mask is expected on this slice."""
+        return moved(self.mask, self.shift)
 
     def dense(self) -> tuple[NDArray, tuple[float, float, float, float] | None]:
         """Return the previous answer as a dense prompt, moved as the picture has."""
@@ -143,15 +142,14 @@ class Strategy:
     settings: PropagationSettings = field(default_factory=PropagationSettings)
     judged: bool = True
     registered: str = ""
-    gain: float = 0.1
+    gain: float = GAIN
 
 
-TODAY = Strategy()
 NO_DRIFT = PropagationSettings(min_overlap=0.0, max_growth=1e9)
 NO_LIMITS = PropagationSettings(None, 0.0, -1.0, 0.0, 1e9)
 
 STRATEGIES = {
-    "dense logits": TODAY,
+    "dense logits": Strategy(),
     "re-binarised mask": Strategy(binarised),
     "dense + box": Strategy(with_cues(box=True)),
     "dense + point": Strategy(with_cues(points=1)),
@@ -172,6 +170,17 @@ STRATEGIES = {
     "moved with the object": Strategy(registered="object"),
     "moved with the object, sure": Strategy(registered="object", gain=0.2),
 }
+
+
+USED = STRATEGIES["moved with the plane"]
+
+
+def around(mask: Mask) -> Box:
+    """Return the box of a mask with as much again on every side, at least 12 pixels."""
+    y0, x0, y1, x1 = bounds(mask)
+    margin = max(12, max(y1 - y0, x1 - x0) // 2)
+    height, width = mask.shape
+    return max(0, y0 - margin), max(0, x0 - margin), min(height, y1 + margin), min(width, x1 + margin)
 
 
 def walk(
@@ -210,7 +219,7 @@ def _ask(
     whole = motion(before, now, strategy.gain) if strategy.registered == "plane" else STILL
     for k, trail in trails.items():
         of_object = strategy.registered == "object"
-        shift = motion(before, now, strategy.gain, around(trail.mask)) if of_object else whole
+        shift = motion(*_crops(before, now, trail.mask), strategy.gain) if of_object else whole
         trails[k] = replace(trail, shift=shift)
     asked = [strategy.ask(trail) for trail in trails.values()]
     many = cache.predictor.predict_many(embedding, asked, multimask=strategy.choose is not None)
@@ -225,7 +234,11 @@ def _ask(
         memory = trail.memory
         if memory is not None and cache.predictor.continuity is not None:
             found, memory = cache.predictor.continuity.revise(
-                memory, trail.expected, found, picture_of(now), picture_of(moved(before, trail.shift))
+                memory,
+                trail.expected,
+                found,
+                picture_of(now),
+                moved_picture(picture_of(before), trail.shift, embedding.shape),
             )
         if verdict(trail.expected, found, strategy.settings) is not None:
             del trails[k]
@@ -233,3 +246,8 @@ def _ask(
         answers[k] = found
         trails[k] = Trail(trail.anchor, found.masks[0], (*trail.answers[-2:], found), memory)
     return answers
+
+
+def _crops(before: NDArray[np.uint8], now: NDArray[np.uint8], mask: Mask) -> list[NDArray[np.uint8]]:
+    y0, x0, y1, x1 = around(mask)
+    return [picture[y0:y1, x0:x1] for picture in (before, now)]

@@ -15,8 +15,7 @@ from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 from tests.benchmarks.bench_strategies import Kept, measure, result, table
 from tests.benchmarks.flavours import FLAVOURS, Placed, placed
-from tests.benchmarks.motion import STILL, motion, moved
-from tests.benchmarks.strategies import STRATEGIES, TODAY, walk
+from tests.benchmarks.strategies import STRATEGIES, USED, walk
 from tests.napari_sam.fakes import Threshold, balls
 
 SHAPE = (16, 96, 96)
@@ -25,10 +24,10 @@ LABELS = np.where(LEFT, 1, np.where(balls() > 100, 2, 0))
 BALLS = Placed("balls", open_volume(balls()), LABELS, {1: 6, 2: 5})
 
 
-def test_the_walk_of_today_is_what_propagation_does() -> None:
-    stack = next(placed("plain", 1, 3, SHAPE))
+def test_the_walk_that_is_used_is_what_propagation_does() -> None:
+    stack = next(placed("jumps", 1, 3, SHAPE))
     cache = EmbeddingCache(Predictor.load("nano", device="cpu"), stack.volume)
-    found = walk(cache, stack.labels, stack.starts, TODAY)
+    found = walk(cache, stack.labels, stack.starts, USED)
     anchors: dict[int, dict[int, np.ndarray]] = {}
     for k, z in stack.starts.items():
         anchors.setdefault(z, {})[k] = stack.labels[z] == k
@@ -50,23 +49,6 @@ def test_every_strategy_finds_an_easy_object(name: str) -> None:
         got = result(found[k], LABELS == k, z)
         # the candidates of this network are the ball, a larger and a smaller one
         assert got["low"] == got["high"] == 0 and got["iou"] > (0.8 if "best of 3" in name else 0.99)
-
-
-def test_motion_is_found_where_the_picture_jumps_and_not_where_it_only_changes() -> None:
-    rng = np.random.default_rng(3)
-    coarse = np.kron(rng.integers(0, 255, (20, 20)), np.ones((5, 5)))
-    before = np.repeat(coarse[..., None], 3, -1).astype(np.uint8)
-    assert motion(before, moved(before, (7, -4)), 0.1) == (7, -4)
-    assert motion(before, moved(before, (7, -4)), 0.1, (20, 20, 80, 80)) == (7, -4)
-    assert motion(before, before, 0.1) == STILL
-    assert motion(before, rng.integers(0, 255, before.shape).astype(np.uint8), 0.2) == STILL
-
-
-def test_masks_leave_the_plane_and_pictures_repeat_their_rim() -> None:
-    mask = np.zeros((6, 6), bool)
-    mask[:2] = True
-    assert moved(mask, (-1, 0)).sum() == 6 and not moved(mask, (-2, 0)).any()
-    assert moved(mask.astype(np.uint8), (3, 0)).sum() == 30
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
