@@ -17,6 +17,7 @@ from src_core.propagation.motion import STILL, Shift, motion, moved_picture
 from src_core.propagation.settings import (
     PropagationSettings,
     Step,
+    absence,
     confidence,
     exclusive,
     verdict,
@@ -196,7 +197,7 @@ class _Run:
                     del tracks[k]
                     # Between anchors the other direction may still reach this plane, and up comes first.
                     if between is None or (direction < 0 and other is None and not self._fills):
-                        stopped[k], ends[k] = reason, 1 - confidence(candidates)
+                        stopped[k], ends[k] = reason, absence(candidates)
                 else:
                     tracks[k] = Track.after(candidates, memory)
                     if between is not None and direction > 0:

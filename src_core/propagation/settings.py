@@ -89,6 +89,16 @@ def confidence(candidates: Candidates) -> float:
     return float(np.clip(candidates.scores[0] * candidates.presence, 0, 1))
 
 
+def absence(candidates: Candidates) -> float:
+    """Return how sure it is that the object is not on a plane on which it ended, 0 to 1.
+
+    A mask that was not believed may be bad and the object there all the same: where the network says whether it
+    is, that counts alone, and the score only where it does not.
+    """
+    there = candidates.presence if candidates.presence < 1 else candidates.scores[0]
+    return float(np.clip(1 - there, 0, 1))
+
+
 def verdict(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:
     """Return why the object ends before this plane, or None if it goes on."""
     mask = found.masks[0]

@@ -51,8 +51,20 @@ class Slice:
 
     @property
     def confidence(self) -> float:
-        """The confidences weighted by distance."""
+        """The confidences of the directions that reach it, weighted by distance."""
+        if self.reached < 2:
+            return max(self.up, self.down)
         return (1 - self.weight) * self.up + self.weight * self.down
+
+    @property
+    def reached(self) -> int:
+        """How many directions reach it."""
+        return (self.up > 0) + (self.down > 0)
+
+    @property
+    def used(self) -> float:
+        """The mean of confidence and overlap, where both reach it."""
+        return (self.confidence + self.agree) / 2 if self.reached == 2 else self.confidence
 
 
 def _way(
@@ -108,12 +120,11 @@ def slices(predictor: Predictor, stack: Placed) -> Iterator[Slice]:
 
 CONFIDENCES: dict[str, Callable[[Slice], float]] = {
     "by distance": lambda s: s.confidence,
-    "the lower of both": lambda s: min(s.up, s.down),
     "the higher of both": lambda s: max(s.up, s.down),
-    "overlap of both": lambda s: s.agree,
+    "overlap alone": lambda s: s.agree,
     "by distance x overlap": lambda s: s.confidence * s.agree,
     "by distance x root of overlap": lambda s: s.confidence * s.agree**0.5,
-    "mean of by distance and overlap": lambda s: (s.confidence + s.agree) / 2,
+    "mean of by distance and overlap (used)": lambda s: s.used,
     "the true order": lambda s: s.both,
 }
 
@@ -131,17 +142,16 @@ def judged(found: list[Slice]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def fallbacks(
-    found: dict[str, list[Slice]], confidence: Callable[[Slice], float]
-) -> dict[str, dict[str, float]]:
+def fallbacks(found: dict[str, list[Slice]]) -> dict[str, dict[str, float]]:
     """Return the mean IoU where slices below a threshold are interpolated."""
     ways: dict[str, Callable[[Slice], float]] = {
         "from below alone": lambda s: s.from_up,
         "from above alone": lambda s: s.from_down,
         "both by distance": lambda s: s.both,
     }
-    for limit in (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8):
-        ways[f"interpolated below {limit}"] = lambda s, x=limit: s.drawn if confidence(s) < x else s.both  # type: ignore[misc]
+    ways["interpolated where neither comes"] = lambda s: s.both if s.reached else s.drawn
+    for limit in (0.3, 0.35, 0.4, 0.5, 0.6, 0.7):
+        ways[f"interpolated below {limit}"] = lambda s, x=limit: s.drawn if s.used < x else s.both  # type: ignore[misc]
     ways["interpolated everywhere"] = lambda s: s.drawn
     ways["the better one of both"] = lambda s: max(s.drawn, s.both)
     everything = [s for part in found.values() for s in part]
@@ -187,9 +197,15 @@ def main() -> None:
     torch.set_grad_enabled(False)
     found = measured(Predictor.load(options.model), options)
     everything = [s for part in found.values() for s in part]
-    print(f"{len(everything)} slices between anchors\n\n{markdown_table(judged(everything), 'confidence')}\n")
-    for name in ("by distance", "by distance x overlap"):
-        print(f"{markdown_table(fallbacks(found, CONFIDENCES[name]), name)}\n")
+    for most in (0, 1, 2):
+        some = [s for s in everything if s.reached == most]
+        drawn, both = (float(np.mean([getattr(s, way) for s in some] or [0])) for way in ("drawn", "both"))
+        print(f"{len(some)} slices reached from {most} sides: IoU {both:.3f}, interpolated {drawn:.3f}")
+    print(f"\n{markdown_table(fallbacks(found), 'way')}\nslices that both directions reach\n")
+    print(markdown_table(judged([s for s in everything if s.reached == 2]), "confidence"))
+    print(
+        f"\nslices that either reaches\n\n{markdown_table(judged([s for s in everything if s.reached]), 'confidence')}"
+    )
 
 
 if __name__ == "__main__":

@@ -170,13 +170,16 @@ def test_an_object_that_is_said_to_be_nowhere_is_refused_and_spares_others() -> 
         _run(RulePredictor(), {3: {1: SQUARE, 2: np.zeros(SHAPE, bool)}})
 
 
-def test_ends_are_as_sure_as_the_network_was_unsure() -> None:
+def test_ends_are_as_sure_as_the_object_is_not_seen() -> None:
     def rule(index: int, previous: Mask) -> Any:
         return answer(previous, 0.8, presence={2: 0.5, 9: 0.1}.get(index, 1.0))
 
     steps = _run(RulePredictor(rule), {5: {1: SQUARE}})
     ends = {s.index: s.ends[1] for s in steps if s.ends}
-    assert ends == {2: pytest.approx(0.6), 9: pytest.approx(0.92)}
+    assert ends == {2: pytest.approx(0.5), 9: pytest.approx(0.9)}
+    blind = RulePredictor(lambda index, previous: answer(previous, 0.1 if index == 7 else 0.8))
+    (end,) = [s.ends for s in _run(blind, {5: {1: SQUARE}}) if s.ends]
+    assert end == {1: pytest.approx(0.9)}, "of a network that says nothing of presence, the score"
     to_the_rim = _run(RulePredictor(), {5: {1: SQUARE}}, start=3, stop=8)
     assert not any(s.ends for s in to_the_rim), "the stack or the range ends there, not the object"
 
