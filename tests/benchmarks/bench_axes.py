@@ -67,7 +67,8 @@ def measure(
     keep, known = options.keep, {}
     for line in keep.read_text().splitlines() if keep is not None and keep.exists() else []:
         entry = json.loads(line)
-        if (entry["network"], entry["stack"]) == (network, stack.name):
+        same = (entry["network"], entry["stack"]) == (network, stack.name)
+        if same and len(entry["ious"]) == len(stack.starts):
             known[entry["way"]] = [entry["ious"], entry["seconds"]]
     for way in ways:
         if way not in known:

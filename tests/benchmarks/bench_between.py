@@ -168,19 +168,28 @@ def measured(predictor: Predictor, options: argparse.Namespace) -> dict[str, lis
     known = {}
     for line in path.read_text().splitlines() if path is not None and path.exists() else []:
         entry = json.loads(line)
-        known[entry["network"], entry["stack"]] = [Slice(**s) for s in entry["slices"]]
+        known[entry["network"], entry["stack"], entry["objects"]] = [Slice(**s) for s in entry["slices"]]
     found: dict[str, list[Slice]] = {flavour: [] for flavour in FLAVOURS if flavour != "ends"}
     for flavour in found:
         for stack in placed(flavour, options.stacks, options.objects):
-            if (network, stack.name) not in known:
-                known[network, stack.name] = list(slices(predictor, stack))
+            key = (network, stack.name, len(stack.starts))
+            if key not in known:
+                known[key] = list(slices(predictor, stack))
                 if path is not None:
-                    rows = [asdict(s) for s in known[network, stack.name]]
+                    rows = [asdict(s) for s in known[key]]
                     with path.open("a") as file:
                         file.write(
-                            json.dumps({"network": network, "stack": stack.name, "slices": rows}) + "\n"
+                            json.dumps(
+                                {
+                                    "network": network,
+                                    "stack": stack.name,
+                                    "objects": len(stack.starts),
+                                    "slices": rows,
+                                }
+                            )
+                            + "\n"
                         )
-            found[flavour] += known[network, stack.name]
+            found[flavour] += known[key]
     return found
 
 

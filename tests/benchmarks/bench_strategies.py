@@ -81,7 +81,7 @@ def measure(predictor: Predictor, stack: Placed, names: list[str], kept: Kept) -
     """Try the strategies that have not been tried on a stack."""
     cache = EmbeddingCache(predictor, stack.volume)
     for name in names:
-        if (stack.name, name) not in kept.results:
+        if len(kept.results.get((stack.name, name), ())) != len(stack.starts):
             found = walk(cache, stack.labels, stack.starts, STRATEGIES[name])
             results = [result(found[k], stack.labels == k, z, stack.lost) for k, z in stack.starts.items()]
             kept.add(stack.name, name, results)
