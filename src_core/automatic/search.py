@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.automatic.points import grid, suggested
-from src_core.automatic.records import MaskRecord, moved_record
+from src_core.automatic.records import MaskRecord, contrast, moved_record
 from src_core.automatic.selecting import select
 from src_core.automatic.settings import SearchSettings, Thresholds
 from src_core.automatic.views import Found, Levels, Places
@@ -50,6 +50,8 @@ class Search:
     def __post_init__(self) -> None:
         self.levels = Levels(self.predictor, self.embedding)
         self.covered = np.zeros(self.embedding.shape, np.bool_)
+        self.certain = 0
+        self._grey = self.embedding.picture.astype(np.float32).mean(-1) / 255
 
     def run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:
         """Search the plane, crops included; yields (done, total) in points after each window."""
@@ -76,19 +78,34 @@ class Search:
         spacing = max(embedding.tiles[embedding.tiles.native[-1]].shape) / settings.points_per_side
         full = grid(embedding.shape, spacing)
         self.skipping = settings.adaptive
-        rounds = plan(embedding, full, spacing) if settings.adaptive else [full]
         if settings.adaptive:
             self.budget = max(1, int(POINTS_PART * len(full)))
-        done, total = 0, sum(len(points) for points in rounds)
-        for points in rounds:
-            left = self.uncovered(points)
-            done += len(points) - len(left)
-            for answered in self.ask(left):
-                done += answered
-                yield done, total
-        self.budget = max(1, int(BUDGET_PART * len(full))) if settings.adaptive else None
+            yield from self._run_suggested(len(full))
+            full = grid(embedding.shape, COARSER * spacing)
+        left = self.uncovered(full)
+        done = len(full) - len(left)
+        for answered in self.ask(left):
+            done += answered
+            yield done, len(full)
+        self.budget = max(1, int(BUDGET_PART * self.budget / POINTS_PART)) if self.budget is not None else None
         self.refine()
-        yield total, total
+        yield len(full), len(full)
+
+    def _run_suggested(self, n_full: int) -> Iterator[tuple[int, int]]:
+        """Ask where blobs are, bright and dark in turn, each for as long as that finds something new."""
+        tile = self.embedding.tiles[self.embedding.tiles.native[-1]]
+        step = max(1, n_full // CHUNKS)
+        queues = [
+            [points[k : k + step] for k in range(0, len(points), step)]
+            for points in suggested(self.embedding.picture, tile.zoom_yx[0])
+        ]
+        while any(queues):
+            for queue in [q for q in queues if q]:
+                before = self.certain
+                for _ in self.ask(self.uncovered(queue.pop(0))):
+                    yield 0, 1
+                if self.certain == before:
+                    queue.clear()
 
     def ask(self, points: Places, level: int = 0) -> Iterator[int]:
         """Ask about points, from small windows to large; yields how many are done after each view."""
@@ -141,22 +158,24 @@ class Search:
         where = (float(point[0]), float(point[1]))
         for f in found:
             if f.score >= FLOOR_SCORE:
-                self.records.append(MaskRecord(f.mask, f.area, f.score, f.stability, where))
+                seen = contrast(self._grey, f.mask)
+                self.records.append(MaskRecord(f.mask, f.area, f.score, f.stability, where, seen))
         best = found[0] if found else None
         if best and best.score >= CERTAIN.min_score and best.stability >= CERTAIN.min_stability:
+            self.certain += 1
             self.covered[best.mask.where] |= best.mask.crop()
 
 
-SUGGESTED_PART, COARSER = 0.1875, 4
-"""An adaptive search asks suggestions, at most this part of the full grid, then on a grid so much coarser."""
+COARSER = 4
+"""An adaptive search asks suggestions, then on a grid so much coarser than the full one."""
 MAX_BYTES = 2**30
 """Tiles of very large planes are encoded again rather than kept beyond it."""
 POINTS_PART, BUDGET_PART = 0.19, 0.25
 """An adaptive search asks the decoder so often, as parts of the full grid: about points, and with boxes in all."""
 CROP_OVERLAP = 512 / 1500
 """Crops of the first layer overlap by this part of the plane's shorter side (paper, appendix B)."""
-CHUNKS = 3
-"""In how many parts the suggestions are asked: what one part covers, the next leaves out."""
+CHUNKS = 32
+"""The suggestions are asked in parts, so many to the full grid: what one part covers, the next leaves out."""
 
 
 def look(
@@ -209,10 +228,3 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
     inner = (crop[0] > 0, crop[1] > 0, crop[2] < shape[0], crop[3] < shape[1])
     reaches = (box[0] <= crop[0], box[1] <= crop[1], box[2] >= crop[2], box[3] >= crop[3])
     return any(i and r for i, r in zip(inner, reaches, strict=True))
-
-
-def plan(embedding: Embedding, full: Places, spacing: float) -> list[Places]:
-    """Return the points of an adaptive search, round by round: suggestions in parts, then a coarse grid."""
-    zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
-    points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
-    return [*(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]

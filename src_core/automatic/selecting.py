@@ -41,8 +41,18 @@ def select(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) 
         and r.area <= wanted.max_area * r.mask.shape[0] * r.mask.shape[1]
         and (cleaned := without_small_regions(r, int(wanted.min_area_px))) is not None
     ]
-    good.sort(key=lambda r: -r.score)
-    return _unpainted(_without_equal_boxes(good), wanted.max_overlap)
+    clear = _without_faint(good, wanted.min_contrast)
+    clear.sort(key=lambda r: -r.score)
+    return _unpainted(_without_equal_boxes(clear), wanted.max_overlap)
+
+
+def _without_faint(records: list[MaskRecord], min_contrast: float) -> list[MaskRecord]:
+    """Drop masks that stand out much less than the others: the usual is the median of the clearer half."""
+    if not records:
+        return records
+    contrasts = np.abs([r.contrast for r in records])
+    usual = np.median(np.sort(contrasts)[len(records) // 2 :])
+    return [r for r, c in zip(records, contrasts, strict=True) if c >= min_contrast * usual]
 
 
 def without_small_regions(record: MaskRecord, min_area_px: int) -> MaskRecord | None:

@@ -45,8 +45,8 @@ class RecordShelf(RunStore):
             "sizes": np.array([len(r.mask.bits) for r in records], np.int64),
             "boxes": np.array([r.box for r in records], np.int64).reshape(-1, 4),
             "numbers": np.array(
-                [(r.area, r.score, r.stability, *r.point_yx) for r in records], np.float64
-            ).reshape(-1, 5),
+                [(r.area, r.score, r.stability, *r.point_yx, r.contrast) for r in records], np.float64
+            ).reshape(-1, 6),
             "shape": np.array(records[0].mask.shape if records else (0, 0), np.int64),
         }
         with disk_errors(f"store the run's state in {self.folder}"):
@@ -63,8 +63,8 @@ class RecordShelf(RunStore):
         ):
             y0, x0, y1, x1 = (int(n) for n in box)
             mask = PackedMask(arrays["bits"][end - size : end], (y0, x0, y1, x1), (height, width))
-            area, score, stability, y, x = (float(n) for n in numbers)
-            records.append(MaskRecord(mask, int(area), score, stability, (y, x)))
+            area, score, stability, y, x, contrast = (float(n) for n in numbers)
+            records.append(MaskRecord(mask, int(area), score, stability, (y, x), contrast))
         return records
 
     def note(self, value: Mapping[str, Any]) -> None:
