@@ -87,7 +87,9 @@ class Search:
         for answered in self.ask(left):
             done += answered
             yield done, len(full)
-        self.budget = max(1, int(BUDGET_PART * self.budget / POINTS_PART)) if self.budget is not None else None
+        self.budget = (
+            max(1, int(BUDGET_PART * self.budget / POINTS_PART)) if self.budget is not None else None
+        )
         self.refine()
         yield len(full), len(full)
 

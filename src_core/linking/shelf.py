@@ -67,18 +67,15 @@ class RecordShelf(RunStore):
             records.append(MaskRecord(mask, int(area), score, stability, (y, x), contrast))
         return records
 
-    def note(self, value: Mapping[str, Any]) -> None:
-        """Keep a JSON value, which replaces the last."""
+    def note(self, value: Any, name: str = "note") -> None:
+        """Keep a JSON value, which replaces the last of this name."""
         with disk_errors(f"store the run's state in {self.folder}"):
-            self.replace("note.json", json.dumps(value).encode())
+            self.replace(f"{name}.json", json.dumps(value).encode())
 
-    def noted(self) -> dict[str, Any] | None:
-        """Return the value last kept, None if there is none."""
-        path = self.folder / "note.json"
-        if not path.exists():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+    def noted(self, name: str = "note") -> Any:
+        """Return the value last kept under a name, None if there is none."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def labels_of_run(
