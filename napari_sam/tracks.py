@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 NAME = "SAM tracks"
+MAX_NDIM = 4
 
 
 def time_of(image: Image) -> tuple[str | None, bool]:
@@ -46,12 +47,13 @@ def show_tracks(
     viewer, image
         Where, and whose tracks.
     points, graph
-        As `napari_tracks` returns them. Without points the layer goes, or is not made.
+        As `napari_tracks` returns them. Without points the layer goes, or is not made; neither is it for images
+        of five dimensions, for which napari has no tracks.
     time, channel
         The image's axis along which time runs, and the channel on screen.
     """
     old = next((x for x in viewer.layers if isinstance(x, Tracks) and x.name == NAME), None)
-    if not len(points):
+    if not len(points) or image.ndim > MAX_NDIM:
         if old is not None:
             viewer.layers.remove(old)
         return None
