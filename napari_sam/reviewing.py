@@ -51,10 +51,13 @@ class Reviewing:
             self.interaction.said.emit(f"No slice{whose} is left to review.")
             return
         self._show(session, PlaneRef(plane.axis, found.index, plane.t), found.identity)
-        self.interaction.said.emit(
-            f"Object {found.identity} on slice {found.index}, confidence {found.score:.2f}. "
-            "K if it is right; else click, then K."
-        )
+        where = f"Object {found.identity} on slice {found.index}, confidence {found.score:.2f}. "
+        if PlaneRef(plane.axis, found.index, plane.t) in session.objects[found.identity].ends:
+            where = (
+                f"Object {found.identity} seems to end before slice {found.index}, "
+                f"confidence {found.score:.2f}. "
+            )
+        self.interaction.said.emit(where + "K if it is right; else click, then K.")
 
     def accept(self) -> None:
         """Keep the candidate, or else what the current object has on this slice; then show the next worst."""

@@ -14,6 +14,7 @@ from src_core.errors import PromptError
 from src_core.history import Edit
 from src_core.masks import Mask
 from src_core.propagation import PropagationSettings, Step, propagate
+from src_core.propagation.between import Placed
 from src_core.session import Session, Settled
 from src_core.types import PlaneRef
 
@@ -103,21 +104,10 @@ def propagate_session(
         for (low, high), anchors in groups:
             left = _Leftovers(session, edit, axis, t, (low, high), anchors)
             doubt = Doubt(anchors)
-            for step in propagate(
-                embeddings.predictor,
-                session.volume,
-                anchors,
-                axis=axis,
-                start=low,
-                stop=high + 1,
-                t=t,
-                c=embeddings.channel,
-                settings=settings,
-                embed=lambda index: embeddings.get(PlaneRef(axis, index, t)),
-            ):
+            for step in _steps(session, embeddings, anchors, (low, high), axis, t, settings):
                 plane = PlaneRef(axis, step.index, t)
                 if not step.anchor:
-                    session.write_step(edit, plane, step.masks, doubt.scores(step))
+                    session.write_step(edit, plane, step.masks, doubt.scores(step), step.ends)
                     left.seen(step)
                     done += 1
                     for k, reason in step.stopped.items():
@@ -142,19 +132,21 @@ class Doubt:
     """
 
     def __init__(self, anchors: Anchored) -> None:
-        self._ends = {k: [i for i, masks in sorted(anchors.items()) if k in masks] for k in _ids(anchors)}
-        self._lowest: dict[tuple[int, bool], float] = {}
+        self._placed = Placed(anchors)
+        self._lowest: dict[tuple[int, int, bool], float] = {}
 
     def scores(self, step: Step) -> dict[int, float]:
         """Return object id -> confidence, 0 to 1; steps come in the order in which `propagate` yields them."""
         return {k: self._score(k, step.index, step.scores[k]) for k in step.masks}
 
     def _score(self, identity: int, index: int, score: float) -> float:
-        above = index > self._ends[identity][-1]
-        if not above and index > self._ends[identity][0]:
+        below, above = self._placed.sides(identity, index)
+        source = below if above is None else above
+        if source is None or (below is not None and above is not None):
             return score  # an anchor on either side keeps it right
-        self._lowest[identity, above] = min(score, self._lowest.get((identity, above), 1.0))
-        return self._lowest[identity, above]
+        walk = (identity, source, above is None)
+        self._lowest[walk] = min(score, self._lowest.get(walk, 1.0))
+        return self._lowest[walk]
 
 
 def _groups(
@@ -173,8 +165,11 @@ def _groups(
         if state.done:
             continue
         anchors = {i: masks[k] for i, masks in session.anchors([k], axis, t).items()}
-        known |= bool(anchors)
-        left_out += [] if anchors else [k]
+        walked = any(m.any() for m in anchors.values())
+        known |= walked
+        if not walked:
+            left_out.append(k)
+            continue
         now = Settled(span, {i: _digest(m) for i, m in anchors.items() if span[0] <= i <= span[1]})
         for stretch in _stretches(state.settled.get((axis, t)), now):
             settled[k] = now
@@ -201,6 +196,33 @@ def _stretches(before: Settled | None, now: Settled) -> list[Stretch]:
         above = min((k for k in kept if k > i), default=now.span[1])
         stretches.add((below, above))
     return sorted(stretches)
+
+
+def _steps(
+    session: Session,
+    embeddings: EmbeddingCache,
+    anchors: Anchored,
+    stretch: Stretch,
+    axis: str,
+    t: int,
+    settings: PropagationSettings | None,
+) -> Iterator[Step]:
+    """Propagate within a stretch the objects that have a mask in it; others are nowhere there."""
+    somewhere = {k for masks in anchors.values() for k, mask in masks.items() if mask.any()}
+    walking = {i: {k: m for k, m in masks.items() if k in somewhere} for i, masks in anchors.items()}
+    if somewhere:
+        yield from propagate(
+            embeddings.predictor,
+            session.volume,
+            walking,
+            axis=axis,
+            start=stretch[0],
+            stop=stretch[1] + 1,
+            t=t,
+            c=embeddings.channel,
+            settings=settings,
+            embed=lambda index: embeddings.get(PlaneRef(axis, index, t)),
+        )
 
 
 def _ids(anchors: Anchored) -> set[int]:
@@ -232,13 +254,13 @@ class _Leftovers:
         self.planes = {
             (k, plane)
             for k in _ids(anchors)
-            for plane in list(session.objects[k].scores)
+            for plane in list(session.objects[k].unsure)
             if plane.axis == axis and plane.t == t and stretch[0] <= plane.index <= stretch[1]
         }
         self.axis, self.t = axis, t
 
     def seen(self, step: Step) -> None:
-        for k in step.masks:
+        for k in step.masks.keys() | step.ends.keys():
             self.planes.discard((k, PlaneRef(self.axis, step.index, self.t)))
 
     def clear(self) -> None:

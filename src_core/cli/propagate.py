@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ from src_core.cli.options import (
     progress_bar,
 )
 from src_core.cli.prompts import typed_prompts
+from src_core.errors import PromptError
 
 if TYPE_CHECKING:
     from src_core.embeddings import EmbeddingStore
@@ -48,6 +49,14 @@ def propagate(
     ] = None,
     model: ModelOption = "nano",
     axis: AxisOption = "z",
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXES",
+            help="Propagate along these axes, for instance zyx, and fuse; the slices of the prompts are along the "
+            "first.",
+        ),
+    ] = None,
     planes: RangeOption = None,
     time: TimeOption = 0,
     channel: ChannelOption = None,
@@ -75,6 +84,7 @@ def propagate(
 
     Every plane is saved at once. Killed, it goes on where it was when the same command is given again.
     Embeddings that `napari-sam embed` made are used; with --embeddings, missing ones are kept there, too.
+    With --axes, labels are written once, when all axes are through.
 
     \b
     Example:
@@ -82,10 +92,14 @@ def propagate(
         --point 50,120,88 --object 2 --box 48,10,20,60,70
     """  # noqa: D301 - click's mark for lines that must stay as they are
     del point, negative, box, object_id  # read in the order in which they were typed
+    if axes is not None:
+        if planes is not None:
+            raise PromptError("--range is of one axis; give either --range or --axes")
+        axis = axes[:1] or axis
     volume, sliced = open_image(image, axis)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
     start, stop = plane_range(planes)
-    from src_core.propagation import PropagationSettings, propagate_to_labels
+    from src_core.propagation import PropagationSettings, propagate_axes_to_labels, propagate_to_labels
 
     given = {
         "min_presence": min_presence,
@@ -96,23 +110,22 @@ def propagate(
     settings = PropagationSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     predictor = load_predictor(model, device)
     store = stored_embeddings(predictor, volume, embeddings, axis, time, channel) if sliced else None
+    common: dict[str, Any] = {
+        "t": time,
+        "c": channel,
+        "settings": settings,
+        "embed": None if store is None else store.along(axis, time),
+        "overwrite": overwrite,
+        "pyramid": pyramid,
+    }
     with progress_bar("propagating") as progress:
-        report = propagate_to_labels(
-            predictor,
-            volume,
-            prompts,
-            out,
-            axis=axis,
-            start=start,
-            stop=stop,
-            t=time,
-            c=channel,
-            settings=settings,
-            embed=None if store is None else store.along(axis, time),
-            overwrite=overwrite,
-            pyramid=pyramid,
-            progress=progress,
-        )
+        common["progress"] = progress
+        if axes is not None:
+            report = propagate_axes_to_labels(predictor, volume, prompts, out, axes, **common)
+        else:
+            report = propagate_to_labels(
+                predictor, volume, prompts, out, axis=axis, start=start, stop=stop, **common
+            )
     screen = console()
     if report.resumed:
         screen.print("went on from an unfinished run")

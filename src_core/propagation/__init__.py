@@ -4,9 +4,11 @@ From an object's outermost anchors outwards, and between two anchors from both e
 """
 
 from src_core.propagation.anchors import anchor_masks
+from src_core.propagation.fusing import propagate_axes
 from src_core.propagation.run import Anchors, propagate
 from src_core.propagation.saving import ObjectReport, Report, propagate_to_labels
 from src_core.propagation.settings import PropagationSettings, Step
+from src_core.propagation.several_axes import propagate_axes_to_labels
 from src_core.propagation.tracks import PropagationState
 
 __all__ = [
@@ -18,5 +20,7 @@ __all__ = [
     "Step",
     "anchor_masks",
     "propagate",
+    "propagate_axes",
+    "propagate_axes_to_labels",
     "propagate_to_labels",
 ]

@@ -7,13 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from src_core import frames
 from src_core.continuity import Memory, Picture
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import Mask
 from src_core.predictor import Predictor
-from src_core.propagation.settings import PropagationSettings, Step, confidence, exclusive, verdict
+from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
+from src_core.propagation.motion import STILL, Shift, motion, moved_picture
+from src_core.propagation.settings import (
+    PropagationSettings,
+    Step,
+    absence,
+    confidence,
+    exclusive,
+    verdict,
+)
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 from src_core.types import Candidates, PlaneRef
 from src_core.volumes import Plane, Volume
@@ -22,7 +30,7 @@ READ_WHOLE_PX = 4096 * 4096
 """Of larger planes only what lies around the objects is read for judging them."""
 
 Anchors = Mapping[int, Mapping[int, Mask]]
-"""Plane index -> object id -> (H, W) bool mask that the user made or confirmed."""
+"""Plane index -> object id -> (H, W) bool mask that the user made or confirmed; empty: the object is not there."""
 
 
 def propagate(
@@ -47,7 +55,8 @@ def propagate(
     predictor, volume
         The network and the image.
     anchors
-        Plane index -> object id -> (H, W) bool mask. They are yielded as they are and never changed.
+        Plane index -> object id -> (H, W) bool mask. They are yielded as they are and never changed. Objects
+        end before a plane with an empty one; each needs one that is not empty.
     axis
         The spatial axis to travel along.
     start, stop
@@ -74,7 +83,7 @@ def propagate(
     Raises
     ------
     PromptError
-        An anchor lies outside the stack, is empty, is no mask, or does not fit the plane.
+        An anchor lies outside the stack, is no mask, does not fit the plane, or all of an object are empty.
     """
     run = _Run(
         predictor, volume, _checked(volume, anchors, axis), axis, t, c, settings or PropagationSettings()
@@ -90,6 +99,7 @@ def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int,
     if not any(len(masks) for masks in anchors.values()):
         raise PromptError("nothing to propagate: give the mask of at least one object on one plane")
     count, shape = volume.n_planes(axis), volume.plane_shape(axis)
+    somewhere = {int(k) for masks in anchors.values() for k, mask in masks.items() if np.asarray(mask).any()}
     checked: dict[int, dict[int, Mask]] = {}
     for index, masks in anchors.items():
         if not 0 <= index < count:
@@ -108,8 +118,10 @@ def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int,
                 )
             if int(identity) < 1:
                 raise PromptError(f"object ids are 1 or more, got {identity}")
-            if not array.any():
-                raise PromptError(f"the mask of object {identity} on {axis}={index} is empty")
+            if int(identity) not in somewhere:
+                raise PromptError(
+                    f"the mask of object {identity} on {axis}={index} is empty, and it has no other"
+                )
             checked.setdefault(int(index), {})[int(identity)] = array.astype(np.bool_)
     return dict(sorted(checked.items()))
 
@@ -132,10 +144,7 @@ class _Run:
         self._seen: dict[int, Plane] = {}
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
-        self.planes: dict[int, list[int]] = {}
-        for index, masks in anchors.items():
-            for identity in masks:
-                self.planes.setdefault(identity, []).append(index)
+        self.placed = Placed(anchors)
 
     def _embed(self, index: int) -> Embedding:
         plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
@@ -169,56 +178,84 @@ class _Run:
     ) -> Iterator[Step]:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
         for index in order:
+            stopped: dict[int, str] = {}
             for identity, mask in self.anchors.get(index, {}).items():
-                tracks[identity] = Track.start(mask, self._memory(index, mask))
-            here = [k for k in tracks if index not in self.planes[k]]
-            found = self._ask(index, {k: tracks[k] for k in here})
-            masks, scores, stopped = {}, {}, {}
+                if mask.any():
+                    tracks[identity] = Track.start(mask, self._memory(index, mask))
+                elif tracks.pop(identity, None) is not None:
+                    stopped[identity] = "you have said that it is not here"
+            here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
+            shift = self._motion(index - direction, index) if here else STILL
+            found = self._ask(index, here, shift)
+            masks, scores, ends = {}, {}, {}
             for k, candidates in found.items():
-                between = self._between(k, index)
-                previous = tracks[k].packed.unpack()
-                candidates, memory = self._judged(tracks[k], previous, candidates, index, index - direction)
-                reason = verdict(previous, candidates, self.settings)
+                between = self.placed.between(k, index)
+                candidates, memory = self._judged(tracks[k], candidates, index, index - direction, shift)
+                reason = verdict(tracks[k].expected(shift), candidates, self.settings)
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
                     # Between anchors the other direction may still reach this plane, and up comes first.
-                    if not between or (direction < 0 and other is None):
-                        stopped[k] = reason
+                    if between is None or (direction < 0 and other is None and not self._fills):
+                        stopped[k], ends[k] = reason, absence(candidates)
                 else:
                     tracks[k] = Track.after(candidates, memory)
-                    if between and direction > 0:
+                    if between is not None and direction > 0:
                         waiting[k, index] = Crop.of(candidates)
                         continue
-                    if other is not None:
+                    if between is not None and other is not None:
                         del waiting[k, index]
-                        candidates = self._blend(k, index, other, candidates)
+                        weight = (index - between[0]) / (between[1] - between[0])
+                        candidates = blend(self.predictor, weight, other, candidates)
                     masks[k], scores[k] = candidates.masks[0], confidence(candidates)
             if direction < 0:  # forward answers whose way back has ended
                 for k in [k for k, i in waiting if i == index]:
                     masks[k], scores[k] = (crop := waiting.pop((k, index))).mask.unpack(), crop.score
+                self._interpolate(index, masks, scores)
             if index == order[-1]:
-                stopped |= {k: self._border(index) for k in masks if not self._between(k, index)}
+                stopped |= {k: self._border(index) for k in masks if self.placed.between(k, index) is None}
             if found or masks or stopped:
                 others = self.anchors.get(index, {}).values()
-                yield Step(index, exclusive(masks, scores, others), scores, stopped)
+                yield Step(index, exclusive(masks, scores, others), scores, stopped, ends)
             if self.checkpoint is not None:
                 self.checkpoint(PropagationState(direction, index, dict(tracks), dict(waiting)))
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
                 if direction > 0 or not waiting:
                     return
 
-    def _between(self, identity: int, index: int) -> bool:
-        return self.planes[identity][0] < index < self.planes[identity][-1]
+    @property
+    def _fills(self) -> bool:
+        """Whether there is always something between two anchors."""
+        return self.settings.interpolate_below > 0
+
+    def _interpolate(self, index: int, masks: dict[int, Mask], scores: dict[int, float]) -> None:
+        """Draw the outline from anchor to anchor where the network is unsure, or has not come at all."""
+        for k in self.placed.objects if self._fills else ():
+            sides = self.placed.between(k, index)
+            if sides is None or self.placed.has(k, index):
+                continue
+            if scores.get(k, 0.0) < self.settings.interpolate_below:
+                below, above = (self.anchors[i][k] for i in sides)
+                drawn = interpolated(below, above, (index - sides[0]) / (sides[1] - sides[0]))
+                if drawn.any():
+                    masks[k], scores[k] = drawn, scores.get(k, UNSEEN)
+
+    def _motion(self, before: int, index: int) -> Shift:
+        """Return how far the picture has moved from a plane to the next; very large ones are not compared."""
+        shape = self.volume.plane_shape(self.axis)
+        if not self.settings.follow or math.prod(shape) > READ_WHOLE_PX:
+            return STILL
+        whole = (0, 0, *shape)
+        return motion(self._picture(before)(whole), self._picture(index)(whole))
 
     def _border(self, index: int) -> str:
         at_end = index in (0, self.volume.n_planes(self.axis) - 1)
         return f"the {'stack' if at_end else 'range'} ends here"
 
-    def _ask(self, index: int, tracks: dict[int, Track]) -> dict[int, Candidates]:
+    def _ask(self, index: int, tracks: dict[int, Track], shift: Shift) -> dict[int, Candidates]:
         if not tracks:
             return {}
-        prompts = [track.prompts(self.cues) for track in tracks.values()]
+        prompts = [track.prompts(self.cues, shift) for track in tracks.values()]
         return dict(
             zip(tracks, self.predictor.predict_many(self.embed(index), prompts, multimask=False), strict=True)
         )
@@ -228,13 +265,14 @@ class _Run:
         return None if judge is None else Memory.of(self._picture(index), mask)
 
     def _judged(
-        self, track: Track, previous: Mask, found: Candidates, index: int, before: int
+        self, track: Track, found: Candidates, index: int, before: int, shift: Shift
     ) -> tuple[Candidates, Memory | None]:
         """Let `Continuity`, where there is one, say whether the object is still there and how good its mask is."""
         judge = self.predictor.continuity
         if judge is None or track.memory is None:
             return found, None
-        return judge.revise(track.memory, previous, found, self._picture(index), self._picture(before))
+        earlier = moved_picture(self._picture(before), shift, self.volume.plane_shape(self.axis))
+        return judge.revise(track.memory, track.expected(shift), found, self._picture(index), earlier)
 
     def _picture(self, index: int) -> Picture:
         if index not in self._seen:
@@ -245,22 +283,6 @@ class _Run:
             self._seen = kept | {index: plane}
         plane = self._seen[index]
         return lambda box: plane.rgb8_part(box, (box[2] - box[0], box[3] - box[1]))[0]
-
-    def _blend(self, identity: int, index: int, forward: Crop, backward: Candidates) -> Candidates:
-        """Weigh the two directions by the distance to the anchor each came from."""
-        planes = self.planes[identity]
-        below, above = max(p for p in planes if p < index), min(p for p in planes if p > index)
-        weight = (index - below) / (above - below)
-        shape = backward.logits.shape[1:]
-        logits = frames.resample_logits(
-            forward.logits(), forward.window, backward.window, (shape[0], shape[1])
-        )
-        mixed = (1 - weight) * logits + weight * backward.logits[0]
-        mask = self.predictor.mask_of(mixed, backward.window, backward.masks.shape[1:])
-        if not mask.any():  # the two disagree entirely: the nearer one knows better
-            mask = backward.masks[0] if weight >= 0.5 else forward.mask.unpack()
-        score = (1 - weight) * forward.score + weight * confidence(backward)
-        return Candidates(mask[None], np.array([score], np.float32), mixed[None], backward.window)
 
 
 def _within(step: Step, first: int, last: int) -> Step:

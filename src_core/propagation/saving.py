@@ -116,8 +116,8 @@ def propagate_to_labels(
     settings = settings or PropagationSettings()
     out = Path(out)
     check_target(volume, out)
-    prompts = _plain(prompts)
-    count = _checked(volume, prompts, axis, start, stop)
+    prompts = plain_prompts(prompts)
+    count = checked_prompts(volume, prompts, axis, start, stop)
     request = _request(predictor, volume, prompts, axis, start, stop, t, c, settings)
     # Embeddings from disk are rounded: a run that begins with them ends with them.
     request["embeddings"] = "as computed" if embed is None else "stored"
@@ -167,7 +167,7 @@ def propagate_to_labels(
             break
         if step.masks:
             labels.write_plane(axis, step.index, step.masks, t=t)
-        _note(objects, step)
+        note_step(objects, step)
     if complete:
         store.finish()
         if progress is not None:
@@ -184,7 +184,7 @@ def _until(steps: Iterator[Step], cancelled: Cancelled | None) -> Iterator[Step 
     yield None
 
 
-def _plain(prompts: PromptsByPlane) -> dict[int, dict[int, Prompts]]:
+def plain_prompts(prompts: PromptsByPlane) -> dict[int, dict[int, Prompts]]:
     """Give indices and ids as Python integers, checked, as JSON and the labels need them."""
     if not isinstance(prompts, Mapping) or not all(isinstance(m, Mapping) for m in prompts.values()):
         raise PromptError("prompts map a plane's index to objects: {50: {1: Prompts(...)}}")
@@ -195,7 +195,8 @@ def _plain(prompts: PromptsByPlane) -> dict[int, dict[int, Prompts]]:
     }
 
 
-def _note(objects: dict[int, ObjectReport], step: Step) -> None:
+def note_step(objects: dict[int, ObjectReport], step: Step) -> None:
+    """Take note of what a step says of each object."""
     for k in (k for k, mask in step.masks.items() if mask.any()):
         report = objects.setdefault(k, ObjectReport(step.index, step.index))
         report.first, report.last = min(report.first, step.index), max(report.last, step.index)
@@ -210,7 +211,10 @@ def _with_int_keys(report: dict[str, Any]) -> dict[str, Any]:
     return report | {"scores": scores, "stops": [(z, reason) for z, reason in report["stops"]]}
 
 
-def _checked(volume: Volume, prompts: PromptsByPlane, axis: str, start: int | None, stop: int | None) -> int:
+def checked_prompts(
+    volume: Volume, prompts: PromptsByPlane, axis: str, start: int | None, stop: int | None
+) -> int:
+    """Return the number of planes along `axis`; raise unless there are prompts and all lie in the range."""
     if len(volume.spatial_axes) == 2:
         raise VolumeError(
             f"{volume.name} is a 2-D image without slices to propagate through; segment it instead"

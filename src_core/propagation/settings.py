@@ -27,6 +27,11 @@ class PropagationSettings:
         IoU with the previous plane's mask below which the mask is taken to have jumped to something else.
     max_growth
         Ratio of areas from one plane to the next above which the mask is taken to have leaked.
+    follow
+        Whether masks follow the picture where all of it jumps from one plane to the next.
+    interpolate_below
+        Between two anchors, planes of which the network is less sure, 0 to 1, or that it did not reach, get the
+        outline drawn from one anchor to the other; 0 for none.
     """
 
     cues: tuple[str, ...] | None = None
@@ -34,12 +39,14 @@ class PropagationSettings:
     min_score: float = 0.2
     min_overlap: float = 0.1
     max_growth: float = 3.0
+    follow: bool = True
+    interpolate_below: float = 0.35
 
     def __post_init__(self) -> None:
         unknown = set(self.cues or ()) - {"box", "point"}
         if unknown:
             raise PromptError(f"unknown cues {sorted(unknown)}; known are box and point")
-        for name in ("min_presence", "min_score", "min_overlap", "max_growth"):
+        for name in ("min_presence", "min_score", "min_overlap", "max_growth", "interpolate_below"):
             if np.isnan(getattr(self, name)):
                 raise PromptError(f"{name} must be a number, got nan")
         if self.max_growth <= 0:
@@ -63,6 +70,8 @@ class Step:
         Object id -> confidence, 0 to 1; 1 for anchors.
     stopped
         Object id -> why it ends before this plane, or on it at the end of the stack or the range.
+    ends
+        Object id -> how sure it is, 0 to 1, that the object is not on this plane, where propagation found so.
     anchor
         True where the masks are the caller's own.
     """
@@ -71,12 +80,23 @@ class Step:
     masks: dict[int, Mask]
     scores: dict[int, float]
     stopped: dict[int, str] = field(default_factory=dict)
+    ends: dict[int, float] = field(default_factory=dict)
     anchor: bool = False
 
 
 def confidence(candidates: Candidates) -> float:
     """Return the predicted IoU of the best candidate times the probability that the object is there."""
     return float(np.clip(candidates.scores[0] * candidates.presence, 0, 1))
+
+
+def absence(candidates: Candidates) -> float:
+    """Return how sure it is that the object is not on a plane on which it ended, 0 to 1.
+
+    A mask that was not believed may be bad and the object there all the same: where the network says whether it
+    is, that counts alone, and the score only where it does not.
+    """
+    there = candidates.presence if candidates.presence < 1 else candidates.scores[0]
+    return float(np.clip(1 - there, 0, 1))
 
 
 def verdict(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:

@@ -11,6 +11,7 @@ from src_core import frames
 from src_core.continuity import Memory
 from src_core.masks import Mask, PackedMask, bounds, innermost
 from src_core.prompts import Prompts
+from src_core.propagation.motion import STILL, Shift, moved
 from src_core.propagation.settings import confidence
 from src_core.tiling import Extent
 from src_core.types import Candidates
@@ -48,13 +49,19 @@ class Track:
         """Go on with the first candidate of an answer, not empty."""
         return cls(PackedMask.of(found.masks[0]), found.logits[0], found.window, memory)
 
-    def prompts(self, cues: tuple[str, ...]) -> Prompts:
-        """Return what to ask on the next plane."""
-        box = self.packed.box if "box" in cues else None
-        points = [innermost(self.packed.unpack())] if "point" in cues else None
-        if self.dense is None:
-            return Prompts(points, None, box, self.packed.unpack())
-        return Prompts(points, None, box, self.dense, self.window)
+    def prompts(self, cues: tuple[str, ...], shift: Shift = STILL) -> Prompts:
+        """Return what to ask on the next plane, if the picture has moved there by `shift`."""
+        mask = self.expected(shift)
+        box = bounds(mask) if "box" in cues else None
+        points = [innermost(mask)] if "point" in cues else None
+        if self.dense is None or self.window is None:
+            return Prompts(points, None, box, mask)
+        (dy, dx), (y0, x0, y1, x1) = shift, self.window
+        return Prompts(points, None, box, self.dense, (y0 + dy, x0 + dx, y1 + dy, x1 + dx))
+
+    def expected(self, shift: Shift = STILL) -> Mask:
+        """Return the (H, W) mask where it is expected if the picture has moved by `shift`."""
+        return moved(self.packed.unpack(), shift)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,8 @@ from src_core.types import PlaneRef
 def confirm(session: Session, plane: PlaneRef, identity: int) -> None:
     """Keep what an object has on a plane, which becomes an anchor; one entry of the history, undone like any other.
 
+    Where propagation has ended, that is nothing, and the object ends before this plane from now on.
+
     Raises
     ------
     SessionError
@@ -19,6 +21,6 @@ def confirm(session: Session, plane: PlaneRef, identity: int) -> None:
     if plane in state.anchors:
         return
     mask = session.mask(plane, identity)
-    if not mask.any() and plane not in state.scores:
+    if not mask.any() and plane not in state.unsure:
         raise SessionError(f"object {identity} is not on slice {plane.index}: there is nothing to accept")
-    session.accept(plane, mask, identity, {"confirmed": state.scores.get(plane)})
+    session.accept(plane, mask, identity, {"confirmed": state.unsure.get(plane)})

@@ -158,6 +158,7 @@ def _union(states: Sequence[ObjectState]) -> ObjectState:
         states[0],
         anchors=anchors,
         scores=scores,
+        ends={},  # where one has ended, another may be; the next propagation finds out
         settled={},
         prompts=drawn,
         found=any(s.found for s in states),
@@ -179,6 +180,7 @@ def _split(session: Session, state: ObjectState, number: int, knife: Cut) -> tup
         state,
         anchors={p for p in state.anchors if has(p, state.id)},
         scores={p: v for p, v in state.scores.items() if has(p, state.id)},
+        ends={},
         settled={},
         prompts=_those(state.prompts, knife, False),
     )

@@ -14,9 +14,10 @@ Line = tuple[str | None, int]
 
 @dataclass(frozen=True, order=True)
 class Unsure:
-    """An object on a slice that propagation filled and nobody has looked at; the smallest is the worst.
+    """An object on a slice that propagation filled, or left it on, and nobody has looked at; the smallest is the worst.
 
-    `score` is its confidence, 0 to 1, `index` its plane and `identity` the object.
+    `score` is the confidence, 0 to 1, `index` the plane and `identity` the object. Whether the object ended there
+    is in its `ends`.
     """
 
     score: float
@@ -25,7 +26,7 @@ class Unsure:
 
 
 class ReviewQueue:
-    """Every object-slice that propagation filled and that no human has made, confirmed or finished.
+    """Every object-slice that propagation filled or ended on and that no human has made, confirmed or finished.
 
     A session keeps it up to date with whatever changes its objects. Questions may come from any thread.
     """

@@ -23,7 +23,14 @@ from src_core.session.book import Settings, largest_id
 from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.objects import Objects
 from src_core.session.patching import apply_patch, changed_ids, replay_changes
-from src_core.session.state import Settled, anchored_settings, plane_key, settled_json
+from src_core.session.state import (
+    Settled,
+    anchored_settings,
+    ended_settings,
+    found_settings,
+    left_settings,
+    settled_json,
+)
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -110,7 +117,7 @@ class Session(Objects):
         # A propagation must not get in between the mask and its anchor.
         with self.edit(f"accept object {state.id}", about) as edit, self._lock:
             edit.counts = plane not in state.anchors  # confirming what propagation found changes no label
-            self._write(edit, plane, {state.id: mask}, anchored_settings(state.id, plane))
+            self._write(edit, plane, {state.id: mask}, anchored_settings(state, plane))
         self.objects_changed.emit()
 
     def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
@@ -127,28 +134,48 @@ class Session(Objects):
         with self.edit("paint") as edit, self._book:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
-            self.enter(edit, packed, [change for i, p in fresh for change in anchored_settings(i, p)])
+            self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])
         self.objects_changed.emit()
 
     def write_step(
-        self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask], scores: dict[int, float]
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        masks: dict[int, Mask],
+        scores: dict[int, float],
+        ends: Mapping[int, float] | None = None,
     ) -> None:
         """Write what was found on a plane without the user, as part of `edit`; anchors are left alone.
 
         Undoing `edit` forgets objects that had no mask before it.
+
+        Parameters
+        ----------
+        masks, scores
+            Object id -> its (H, W) bool mask and the confidence in it, 0 to 1.
+        ends
+            Object id -> how sure it is that the object is not on this plane, next to one where it is.
         """
+        nothing = np.zeros(self.volume.plane_shape(plane.axis), np.bool_)
         with self._lock:  # or the user could make an anchor between the look and the writing
-            open_masks = {k: m for k, m in masks.items() if self._open(k, plane)}
-            if open_masks:
-                started = [k for k in open_masks if self._object(k).empty]
-                scored = [(plane_key("score", k, plane), float(scores[k])) for k in open_masks]
-                self._write(edit, plane, open_masks, scored, started)
+            found = {k: m for k, m in masks.items() if self._open(k, plane)}
+            ended = {k: c for k, c in (ends or {}).items() if self._open(k, plane)}
+            if found or ended:
+                started = [k for k in found if self._object(k).empty]
+                edit.counts |= bool(ended)  # an end changes no label
+                settings = [
+                    c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))
+                ]
+                settings += [
+                    c for k in ended for c in ended_settings(self.objects[k], plane, float(ended[k]))
+                ]
+                self._write(edit, plane, found | dict.fromkeys(ended, nothing), settings, started)
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         """Write masks of new objects on a plane; it becomes an anchor, and undoing `edit` forgets them again."""
         with self._lock:
             started = [k for k in masks if self._object(k).empty]
-            anchored = [setting for k in masks for setting in anchored_settings(k, plane)]
+            anchored = [c for k in masks for c in anchored_settings(self.objects[k], plane)]
             self._write(edit, plane, masks, anchored, started)
         self.objects_changed.emit()
 
@@ -162,7 +189,7 @@ class Session(Objects):
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
         with self._lock:
             if self._open(identity, plane):
-                self._clear(edit, plane, identity, [(plane_key("score", identity, plane), None)])
+                self._clear(edit, plane, identity, left_settings(self.objects[identity], plane))
 
     def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
         """Note what a complete propagation of an object started from, as part of `edit`."""
@@ -173,12 +200,15 @@ class Session(Objects):
         return np.asarray(self.labels.read_plane(plane.axis, plane.index, plane.t) == identity)
 
     def anchors(self, identities: list[int], axis: str | None, t: int = 0) -> dict[int, dict[int, Mask]]:
-        """Return the anchors of objects along one axis, as `propagate` wants them; empty masks are left out."""
+        """Return the anchors of objects along one axis, as `propagate` wants them.
+
+        An empty mask is one, too: the user has erased the object there, or found right that it is not there.
+        """
         found: dict[int, dict[int, Mask]] = {}
         for identity in identities:
             for plane in sorted(list(self._object(identity).anchors), key=lambda p: p.index):
-                if plane.axis == axis and plane.t == t and (mask := self.mask(plane, identity)).any():
-                    found.setdefault(plane.index, {})[identity] = mask
+                if plane.axis == axis and plane.t == t:
+                    found.setdefault(plane.index, {})[identity] = self.mask(plane, identity)
         return found
 
     # ---------------------------------------------------------------- history

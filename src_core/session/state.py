@@ -11,7 +11,7 @@ from src_core.types import PlaneRef
 Key = tuple[Any, ...]
 """What changes: ("current",), ("waiting",), ("object", id), ("name", id), ("done", id), ("found", id), ("prompts", id),
 ("settled", id, axis, t),
-or ("anchor", id, axis, index, t) and ("score", id, axis, index, t)."""
+or ("anchor", id, axis, index, t), ("score", id, axis, index, t) and ("end", id, axis, index, t)."""
 
 WAITING: Key = ("waiting",)
 
@@ -62,6 +62,8 @@ class ObjectState:
         Planes whose mask the user made or confirmed; propagation never overwrites them.
     scores
         Confidence, 0 to 1, of every plane that propagation filled.
+    ends
+        How sure it is, 0 to 1, that the object is not on the planes on which propagation ended.
     settled
         By (axis, t), what the latest complete propagation started from.
     prompts
@@ -75,6 +77,7 @@ class ObjectState:
     done: bool = False
     anchors: set[PlaneRef] = field(default_factory=set)
     scores: dict[PlaneRef, float] = field(default_factory=dict)
+    ends: dict[PlaneRef, float] = field(default_factory=dict)
     settled: dict[tuple[str, int], Settled] = field(default_factory=dict)
     prompts: DrawnPrompts = field(default_factory=DrawnPrompts)
     found: bool = False
@@ -83,6 +86,11 @@ class ObjectState:
     def empty(self) -> bool:
         """Whether it has no mask anywhere yet."""
         return not (self.anchors or self.scores or self.found)
+
+    @property
+    def unsure(self) -> dict[PlaneRef, float]:
+        """What propagation says of planes, filled or ended, for a human to look at."""
+        return self.scores | self.ends
 
     @property
     def bare(self) -> bool:
@@ -100,13 +108,41 @@ class StateChange:
 
 
 def plane_key(kind: str, identity: int, plane: PlaneRef) -> Key:
-    """Return the key of an anchor or a score."""
+    """Return the key of an anchor, a score or an end."""
     return (kind, identity, plane.axis, plane.index, plane.t)
 
 
-def anchored_settings(identity: int, plane: PlaneRef) -> list[tuple[Key, Any]]:
-    """Return the changes that make a plane an anchor, which needs no score."""
-    return [(plane_key("anchor", identity, plane), True), (plane_key("score", identity, plane), None)]
+def anchored_settings(state: ObjectState, plane: PlaneRef) -> list[tuple[Key, Any]]:
+    """Return the changes that make a plane an anchor of an object, which needs no score."""
+    return [
+        (plane_key("anchor", state.id, plane), True),
+        (plane_key("score", state.id, plane), None),
+        *_without(state.ends, "end", state, plane),
+    ]
+
+
+def found_settings(state: ObjectState, plane: PlaneRef, score: float) -> list[tuple[Key, Any]]:
+    """Return the changes that go with a mask that propagation found on a plane."""
+    return [(plane_key("score", state.id, plane), score), *_without(state.ends, "end", state, plane)]
+
+
+def ended_settings(state: ObjectState, plane: PlaneRef, score: float) -> list[tuple[Key, Any]]:
+    """Return the changes that go with a plane on which an object ended."""
+    return [(plane_key("end", state.id, plane), score), *_without(state.scores, "score", state, plane)]
+
+
+def left_settings(state: ObjectState, plane: PlaneRef) -> list[tuple[Key, Any]]:
+    """Return the changes that go with a plane that propagation no longer says anything about."""
+    return [
+        *_without(state.scores, "score", state, plane),
+        *_without(state.ends, "end", state, plane),
+    ]
+
+
+def _without(
+    values: dict[PlaneRef, float], kind: str, state: ObjectState, plane: PlaneRef
+) -> list[tuple[Key, Any]]:
+    return [(plane_key(kind, state.id, plane), None)] if plane in values else []
 
 
 class Table:
@@ -143,6 +179,8 @@ class Table:
                 return PlaneRef(*where) in state.anchors or None
             case "score":
                 return state.scores.get(PlaneRef(*where))
+            case "end":
+                return state.ends.get(PlaneRef(*where))
             case "settled":
                 return _settled_json(state.settled.get((where[0], where[1])))
             case "prompts":
@@ -171,13 +209,14 @@ class Table:
         _put(state, kind, where, value)
         if kind == "done":
             self._queue(identity)
-        elif kind == "score" and not state.done:
-            self.review.put(identity, PlaneRef(*where), value)
+        elif kind in ("score", "end") and not state.done:
+            plane = PlaneRef(*where)
+            self.review.put(identity, plane, state.unsure.get(plane))
 
     def _queue(self, identity: int) -> None:
         """Review what an object has now; nothing of one that is finished or gone."""
         state = self.objects.get(identity)
-        self.review.replace(identity, {} if state is None or state.done else state.scores)
+        self.review.replace(identity, {} if state is None or state.done else state.unsure)
 
 
 def _put(state: ObjectState, kind: str, where: list[Any], value: Any) -> None:
@@ -188,6 +227,8 @@ def _put(state: ObjectState, kind: str, where: list[Any], value: Any) -> None:
             (state.anchors.add if value else state.anchors.discard)(PlaneRef(*where))
         case "score":
             _put_or_drop(state.scores, PlaneRef(*where), value)
+        case "end":
+            _put_or_drop(state.ends, PlaneRef(*where), value)
         case "settled":
             _put_or_drop(state.settled, (where[0], where[1]), _settled(value))
         case "prompts":
@@ -204,13 +245,13 @@ def _put_or_drop(values: dict[Any, Any], key: Any, value: Any) -> None:
 
 
 def to_json(state: ObjectState) -> dict[str, Any]:
-    """Return an object as JSON; anchors and scores are sorted."""
-    scores = sorted(state.scores.items(), key=lambda item: _plane_json(item[0]))
+    """Return an object as JSON; anchors, scores and ends are sorted."""
     return {
         "name": state.name,
         "done": state.done,
         "anchors": sorted(_plane_json(p) for p in state.anchors),
-        "scores": [[*_plane_json(p), s] for p, s in scores],
+        "scores": _planes_json(state.scores),
+        "ends": _planes_json(state.ends),
         "settled": [[axis, t, _settled_json(s)] for (axis, t), s in sorted(state.settled.items())],
         "prompts": prompts_json(state.prompts),
         "found": state.found,
@@ -225,10 +266,15 @@ def from_json(identity: int, value: dict[str, Any]) -> ObjectState:
         value["done"],
         {_plane(*p) for p in value["anchors"]},
         {_plane(*p): s for *p, s in value["scores"]},
+        {_plane(*p): s for *p, s in value.get("ends", ())},
         {(axis, t): s for axis, t, v in value["settled"] if (s := _settled(v)) is not None},
         _prompts(value["prompts"]),
         value.get("found", False),
     )
+
+
+def _planes_json(values: dict[PlaneRef, float]) -> list[list[Any]]:
+    return sorted([*_plane_json(plane), value] for plane, value in values.items())
 
 
 def _plane_json(plane: PlaneRef) -> list[Any]:

@@ -45,11 +45,15 @@ Placed = tuple[Volume, NDArray[np.integer], dict[int, int]]
 
 @dataclass(frozen=True)
 class Filled:
-    """A slice that propagation filled: its confidences, one by one and with doubt carried on, and the truth."""
+    """A slice in the queue: its confidences, one by one and with doubt carried on, and the truth.
+
+    Where an object `ended`, the slice is right if the object is not on it: then its IoU is 1, else 0.
+    """
 
     alone: float
     carried: float
     iou: float
+    ended: bool = False
 
 
 def real(folder: Path, most: int) -> Iterator[tuple[str, Placed]]:
@@ -65,7 +69,7 @@ def real(folder: Path, most: int) -> Iterator[tuple[str, Placed]]:
 def fill(
     predictor: Predictor, volume: Volume, labels: NDArray[np.integer], chosen: dict[int, int]
 ) -> list[Filled]:
-    """Propagate objects together; slices that propagation did not reach are not in the list."""
+    """Propagate objects together; return the slices that were filled, and those on which objects ended."""
     cache = EmbeddingCache(predictor, volume)
     anchors: dict[int, dict[int, Mask]] = {}
     for k, middle in chosen.items():
@@ -76,6 +80,8 @@ def fill(
             carried = doubt.scores(step)
             for k, mask in step.masks.items():
                 found.append(Filled(step.scores[k], carried[k], iou(mask, labels[step.index] == k)))
+            for k, sure in step.ends.items():
+                found.append(Filled(sure, sure, float(not (labels[step.index] == k).any()), ended=True))
     return found
 
 
@@ -118,6 +124,21 @@ def judged(volumes: list[list[Filled]]) -> dict[str, dict[str, float]]:
     return rows
 
 
+def ends(volumes: list[list[Filled]]) -> dict[str, float]:
+    """Return how many ends there are, how many come too early, and how well their confidence tells which."""
+    found = [f for v in volumes for f in v if f.ended]
+    sure, right = np.array([f.carried for f in found]), np.array([f.iou for f in found])
+    return {
+        "ends": len(found),
+        "too early": float((right == 0).mean()),
+        "area": curve(sure, right == 0)[1],
+        "area of a perfect order": curve(right, right == 0)[1],
+        "error": float(np.abs(sure - right).mean()),
+        "bad slices that are ends": sum(right == 0)
+        / max(1, sum(f.iou < BAD_IOU[1] for v in volumes for f in v)),
+    }
+
+
 def games(predictor: Predictor, volumes: list[Placed], count: int) -> dict[str, dict[str, float]]:
     """Play with `count` objects, as many of each volume as of the others, in every order; return means."""
     results = defaultdict(list)
@@ -158,7 +179,9 @@ def main() -> None:
         sets |= {name: [placed] for name, placed in real(options.real, options.objects)}
     for name, volumes in sets.items():
         print(f"\n{name}\n", flush=True)
-        print(markdown_table(judged([fill(predictor, *v) for v in volumes]), "order"), flush=True)
+        filled = [fill(predictor, *v) for v in volumes]
+        print(markdown_table(judged(filled), "order"), flush=True)
+        print(markdown_table({"slices beside an end": ends(filled)}), flush=True)
         if options.games:
             print(markdown_table(games(predictor, volumes, options.games), "order"), flush=True)
 

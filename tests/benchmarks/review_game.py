@@ -96,8 +96,9 @@ class _Game:
                 self.correct(index)
                 self.propagate()
                 return
-            if self.found[index].any():
-                confirm(self.session, PlaneRef("z", index), 1)
+            plane = PlaneRef("z", index)
+            if self.found[index].any() or plane in self.session.objects[1].ends:
+                confirm(self.session, plane, 1)
 
     def _right(self, z: int) -> bool:
         if not self.truth[z].any():

@@ -7,7 +7,7 @@ import pytest
 
 from src_core.embeddings import EmbeddingCache
 from src_core.volumes import open_volume
-from tests.benchmarks.bench_review import Filled, curve, fill, judged
+from tests.benchmarks.bench_review import Filled, curve, ends, fill, judged
 from tests.benchmarks.review_game import CLICKS_A_SLICE, ORDERS, PAINTING, play
 from tests.napari_sam.fakes import Threshold, balls
 
@@ -36,8 +36,20 @@ def test_volumes_count_by_their_bad_slices() -> None:
 def test_slices_are_filled_from_the_middle_and_compared() -> None:
     found = fill(Threshold(), open_volume(balls()), LEFT.astype(int), {1: 6})
     assert (
-        len(found) == 8 and {f.iou for f in found} == {1.0} and {round(f.carried, 3) for f in found} == {0.9}
+        len(found) == 10
+        and {f.iou for f in found} == {1.0}
+        and sum(f.ended for f in found) == 2
+        and {round(f.carried, 3) for f in found if not f.ended} == {0.9}
     )
+
+
+def test_ends_that_come_too_early_are_found_by_their_confidence() -> None:
+    early = [Filled(0.2, 0.2, 0.0, True), Filled(0.3, 0.3, 0.0, True)]
+    right = [Filled(0.9, 0.9, 1.0, True)] * 2
+    found = ends([[*early, Filled(0.5, 0.5, 0.4)], right])
+    assert found["ends"] == 4 and found["too early"] == 0.5 and found["error"] == pytest.approx(0.175)
+    assert found["area"] == found["area of a perfect order"] == pytest.approx(0.75)
+    assert found["bad slices that are ends"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("order", ORDERS)

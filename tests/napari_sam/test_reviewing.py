@@ -127,11 +127,34 @@ def test_a_propagation_fills_the_queue_and_undo_empties_it(desk: Desk) -> None:
     desk.keep()
     desk.interaction.propagate()
     desk.wait(lambda: not desk.interaction.propagating)
-    assert desk.interaction.review.remaining() == 8
-    assert set(desk.interaction.review.lowest()) == {2, 3, 4, 5, 7, 8, 9, 10}
+    assert desk.interaction.review.remaining() == 10, "and whether it ends where it ended"
+    assert set(desk.interaction.review.lowest()) == {1, 2, 3, 4, 5, 7, 8, 9, 10, 11}
     desk.interaction.undo()
     desk.wait()
     assert desk.interaction.review.remaining() == 0
+
+
+def test_an_end_is_asked_about_and_kept_with_the_same_key(desk: Desk) -> None:
+    desk.start()
+    desk.keep()
+    desk.interaction.propagate()
+    desk.wait(lambda: not desk.interaction.propagating)
+    desk.interaction.select(1)
+    state = desk.interaction.session.objects[1]
+    with desk.interaction.session.edit("propagate") as edit:
+        nothing: dict = {}
+        desk.interaction.session.write_step(edit, _z(11), nothing, nothing, {1: 0.02})
+    said: list[str] = []
+    desk.interaction.said.connect(said.append)
+    desk.interaction.worst_slice()
+    desk.wait()
+    assert _here(desk) == (11, 1)
+    assert "Object 1 seems to end before slice 11, confidence 0.02. K if it is right" in said[-1]
+    assert _outline(desk) is None
+    desk.interaction.right_slice()
+    desk.wait()
+    assert _z(11) in state.anchors and _z(11) not in state.ends and desk.interaction.review.remaining() == 9
+    assert _here(desk) != (11, 1)
 
 
 def _outline(desk: Desk) -> np.ndarray | None:

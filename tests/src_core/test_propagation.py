@@ -82,7 +82,9 @@ def test_between_two_anchors_both_ends_count_by_distance() -> None:
     scores = {s.index: s.scores[1] for s in steps if s.masks and not s.anchor}
     for index in range(2, 9):
         weight = (index - 1) / 8
-        assert scores[index] == pytest.approx((1 - weight) * 0.5 + weight * 0.9, abs=1e-5)
+        sure = (1 - weight) * 0.5 + weight * 0.9
+        overlap = (low & high).sum() / (low | high).sum()
+        assert scores[index] == pytest.approx((sure + overlap) / 2, abs=1e-5)
 
 
 def test_every_plane_visited_between_anchors_gives_the_caller_a_turn() -> None:
@@ -141,11 +143,45 @@ def test_a_hole_that_no_direction_reaches_has_a_reason() -> None:
     def rule(index: int, previous: Mask) -> Any:
         return answer(previous, presence=0.1 if index in (3, 4) else 1.0)
 
-    steps = _run(RulePredictor(rule), {0: {1: SQUARE}, 7: {1: SQUARE}}, stack(8))
+    settings = PropagationSettings(interpolate_below=0)
+    steps = _run(RulePredictor(rule), {0: {1: SQUARE}, 7: {1: SQUARE}}, stack(8), settings=settings)
     assert sorted(_collect([s for s in steps if s.masks])) == [0, 1, 2, 5, 6, 7]
     stopped = {s.index: s.stopped for s in steps if s.stopped}
     assert list(stopped) == [4]
     assert "presence" in stopped[4][1]
+
+
+def test_an_object_ends_before_an_anchor_that_says_nothing_here() -> None:
+    """On either side of it, slices stand by themselves: nothing is blended across it."""
+    low, high, nothing = box(2, 2, 8, 10), box(2, 6, 8, 14), np.zeros(SHAPE, bool)
+    predictor = RulePredictor()
+    steps = _run(predictor, {1: {1: low}, 5: {1: nothing}, 9: {1: high}}, stack(11))
+    found = _collect(steps)
+    assert all(np.array_equal(found[i][1], low) for i in range(5))
+    assert all(np.array_equal(found[i][1], high) for i in range(6, 11))
+    assert not found[5][1].any() and 5 not in predictor.embedded
+    said = [(s.index, s.stopped[1]) for s in steps if s.index == 5 and s.stopped]
+    assert said == [(5, "you have said that it is not here")] * 2
+    assert not any(s.ends for s in steps), "what the user says is no question"
+
+
+def test_an_object_that_is_said_to_be_nowhere_is_refused_and_spares_others() -> None:
+    with pytest.raises(PromptError, match="no other"):
+        _run(RulePredictor(), {3: {1: SQUARE, 2: np.zeros(SHAPE, bool)}})
+
+
+def test_ends_are_as_sure_as_the_object_is_not_seen() -> None:
+    def rule(index: int, previous: Mask) -> Any:
+        return answer(previous, 0.8, presence={2: 0.5, 9: 0.1}.get(index, 1.0))
+
+    steps = _run(RulePredictor(rule), {5: {1: SQUARE}})
+    ends = {s.index: s.ends[1] for s in steps if s.ends}
+    assert ends == {2: pytest.approx(0.5), 9: pytest.approx(0.9)}
+    blind = RulePredictor(lambda index, previous: answer(previous, 0.1 if index == 7 else 0.8))
+    (end,) = [s.ends for s in _run(blind, {5: {1: SQUARE}}) if s.ends]
+    assert end == {1: pytest.approx(0.9)}, "of a network that says nothing of presence, the score"
+    to_the_rim = _run(RulePredictor(), {5: {1: SQUARE}}, start=3, stop=8)
+    assert not any(s.ends for s in to_the_rim), "the stack or the range ends there, not the object"
 
 
 LEFT = box(2, 0, 6, 4)
@@ -353,7 +389,8 @@ def test_only_the_plane_at_hand_is_in_memory() -> None:
             read.append(where)
             return np.zeros(self.shape, np.uint8)[where]
 
-    steps = propagate(RulePredictor(), open_volume(Recorder()), {4: {1: SQUARE}})  # type: ignore[arg-type]
+    settings = PropagationSettings(follow=False)  # else two are compared
+    steps = propagate(RulePredictor(), open_volume(Recorder()), {4: {1: SQUARE}}, settings=settings)  # type: ignore[arg-type]
     next(steps)
     assert len(read) == 0
     for done in range(1, 4):

@@ -12,7 +12,7 @@ from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.labels import LabelVolume
 from src_core.propagation import Step
-from src_core.session import Session
+from src_core.session import Session, confirm
 from src_core.session_propagation import Doubt, PropagationProgress, propagate_session
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
@@ -187,10 +187,69 @@ def test_no_slice_is_surer_than_the_one_it_was_made_from(tmp_path: Path) -> None
         session.accept(PlaneRef("z", z), LEFT[z])
     list(propagate_session(session, EmbeddingCache(Brightness(), volume), [1], axis="z"))
     found = session.review.lowest("z")
-    assert sorted(found) == [2, 3, 4, 7, 8, 9, 10]
+    assert set(session.objects[1].ends) == {PlaneRef("z", 1), PlaneRef("z", 11)}
+    assert sorted(found) == [1, 2, 3, 4, 7, 8, 9, 10, 11]
     assert found[7] > 0.9 and found[4] > 0.9
     assert found[8] == found[9] == found[10] < 0.6, "what follows an unsure slice is as unsure"
     assert found[2] == found[3] < 0.7 and found[3] > found[8], "the other way has doubts of its own"
+
+
+def test_where_an_object_ends_is_a_question_too(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    bench.run([1])
+    state = bench.session.objects[1]
+    assert {p.index for p in state.ends} == {1, 11} and not state.ends.keys() & state.scores.keys()
+    assert bench.session.review.remaining("z") == len(state.scores) + 2
+    confirm(bench.session, PlaneRef("z", 11), 1)
+    assert PlaneRef("z", 11) in state.anchors and PlaneRef("z", 11) not in state.ends
+    bench.session.accept(PlaneRef("z", 1), LEFT[6])  # it goes on
+    bench.run([1])
+    assert (bench.data[1] == 1).any() and not (bench.data[11] == 1).any()
+    assert {p.index for p in state.ends} == {0}, "one slice further"
+    for _ in range(3):
+        bench.session.undo()
+    assert {p.index for p in bench.session.objects[1].ends} == {1, 11}
+    bench.session.undo()
+    assert bench.session.objects[1].ends == {} and bench.session.review.remaining("z") == 0
+
+
+def test_propagation_that_finds_only_ends_is_undone_too(tmp_path: Path) -> None:
+    image = np.full(LEFT.shape, 20, np.uint8)
+    image[6][LEFT[6]] = 200
+    volume = open_volume(image)
+    session = Session(volume, LabelVolume.create(tmp_path / "labels", volume))
+    session.accept(PlaneRef("z", 6), LEFT[6])
+    list(propagate_session(session, EmbeddingCache(Threshold(), volume), [1], axis="z"))
+    assert session.objects[1].scores == {} and {p.index for p in session.objects[1].ends} == {5, 7}
+    assert session.undo() == "propagate object 1"
+    assert session.objects[1].ends == {} and session.review.worst("z") is None
+
+
+def test_an_object_erased_on_a_slice_ends_there(bench: Bench) -> None:
+    _accept(bench, 6, LEFT[6])
+    bench.run([1])
+    rows, columns = slice(0, 48), slice(0, 64)
+    before = bench.data[8]
+    bench.session.labels.write_box("z", 8, (0, 0, 48, 64), np.zeros_like(before))
+    bench.session.record([(PlaneRef("z", 8), (0, 0, 48, 64), before[rows, columns], np.zeros_like(before))])
+    steps = bench.run([1])
+    assert {z for z in range(12) if (bench.data[z] == 1).any()} == {2, 3, 4, 5, 6, 7}
+    assert steps[-1].stopped[1] == ["z=8: you have said that it is not here"]
+    state = bench.session.objects[1]
+    assert all(p.index < 8 for p in state.unsure), "beyond it nothing is left to look at"
+    _accept(bench, 9, np.zeros_like(LEFT[9]))  # in a stretch with nothing in it
+    assert bench.run([1])[-1].stopped == {}
+    assert {z for z in range(12) if (bench.data[z] == 1).any()} == {2, 3, 4, 5, 6, 7}
+
+
+def test_doubt_is_carried_up_to_where_there_is_nothing() -> None:
+    nothing = np.zeros_like(LEFT[6])
+    doubt = Doubt({2: {1: LEFT[6]}, 6: {1: nothing}, 9: {1: LEFT[6]}})
+    scores = [
+        doubt.scores(Step(z, {1: LEFT[6]}, {1: s}))[1] for z, s in ((3, 0.4), (4, 0.9), (8, 0.7), (7, 0.8))
+    ]
+    assert scores == [0.4, 0.4, 0.7, 0.7], "from 2 upwards, and from 9 downwards"
+    assert doubt.scores(Step(10, {1: LEFT[6]}, {1: 0.9})) == {1: 0.9}
 
 
 def test_between_anchors_every_slice_stands_by_itself() -> None:

@@ -178,6 +178,22 @@ def test_propagate_along_another_axis_and_within_a_range(
     assert written is not None and written[0][1] >= 18 and written[1][1] <= 26
 
 
+def test_propagate_along_all_axes(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
+    options = ["--model", weights, "--out", tmp_path / "a.ome.zarr", *PERMISSIVE_OPTIONS]
+    found = run("propagate", stack, "--point", "2,22,18", "--axes", "zyx", *options)
+    assert found.exit_code == 0, found.output
+    assert "object 1: z=" in found.stdout and "wrote" in found.stdout
+    labels = np.asarray(LabelVolume.open(tmp_path / "a.ome.zarr").array[:])
+    assert labels[2].any() and labels.any((1, 2)).sum() > 1
+    for wrong, words in (
+        (("--axes", "zz"), "axes to fuse"),
+        (("--axes", "zyx", "--range", "1:3"), "--range"),
+    ):
+        refused = run("propagate", stack, "--point", "2,22,18", *wrong, *options, "--overwrite")
+        assert refused.exit_code == 2 and words in refused.output
+    assert np.array_equal(LabelVolume.open(tmp_path / "a.ome.zarr").array[:], labels)
+
+
 def test_propagate_writes_a_pyramid_where_that_is_asked_for(run: Run, weights: Path, tmp_path: Path) -> None:
     image = np.zeros((2, 40, 1100), np.uint8)
     image[:, 10:30, 10:40] = 200

@@ -61,8 +61,9 @@ def stroke(session: Session, identity: int, rng: np.random.Generator) -> None:
 
 def propagate(session: Session, identity: int, rng: np.random.Generator) -> None:
     with session.edit(f"propagate object {identity}", {"axis": "z"}) as edit:
-        for z in range(SHAPE[0]):
+        for z in range(SHAPE[0] - 1):
             session.write_step(edit, PlaneRef("z", z), {identity: disc(rng)}, {identity: float(rng.random())})
+        session.write_step(edit, PlaneRef("z", SHAPE[0] - 1), {}, {}, {identity: float(rng.random())})
         session.clear_step(edit, PlaneRef("z", 0), identity)
 
 

@@ -110,7 +110,13 @@ def _check_half_done(
     assert name.startswith(HALVES[kind]) and 0 < patches
     assert session.undo() == name
     undone = script.state(session)
-    assert undone | {"undone": before["undone"]} == before
+    # An object that had no mask yet is forgotten with the first it got.
+    known = {i: o for i, o in before["objects"].items() if i in undone["objects"] or not _maskless(o)}
+    assert undone | {"undone": before["undone"]} == before | {"objects": known}
     session.redo()
     assert script.state(session) == found
     return True
+
+
+def _maskless(found: dict[str, Any]) -> bool:
+    return not (found["anchors"] or found["scores"] or found["found"])

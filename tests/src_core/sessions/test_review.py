@@ -118,7 +118,7 @@ def test_correcting_painting_finishing_and_deleting_take_slices_out(session: Ses
 def _expected(session: Session) -> dict[int, dict[int, float]]:
     found: dict[int, dict[int, float]] = {}
     for k, state in session.objects.items():
-        for plane, score in {} if state.done else state.scores.items():
+        for plane, score in ({} if state.done else state.unsure).items():
             found.setdefault(plane.index, {})[k] = score
     return found
 

@@ -1,0 +1,80 @@
+"""Propagation along several axes straight into a label volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from src_core.embedding import Embedding
+from src_core.errors import SessionError
+from src_core.labels import check_target, create_labels
+from src_core.predictor import Predictor
+from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
+from src_core.propagation.fusing import check_axes, propagate_axes
+from src_core.propagation.saving import ObjectReport, Report, checked_prompts, note_step, plain_prompts
+from src_core.propagation.settings import PropagationSettings, Step
+from src_core.types import Progress
+from src_core.volumes import Volume
+
+
+def propagate_axes_to_labels(
+    predictor: Predictor,
+    volume: Volume,
+    prompts: PromptsByPlane,
+    out: str | Path,
+    axes: str,
+    *,
+    t: int = 0,
+    c: int | None = None,
+    settings: PropagationSettings | None = None,
+    embed: Callable[[int], Embedding] | None = None,
+    overwrite: bool = False,
+    pyramid: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Answer the prompts, propagate along several axes, fuse, and write an OME-Zarr label image.
+
+    The labels are written when all axes are through; a run that is killed before begins anew.
+
+    Parameters
+    ----------
+    predictor, volume, axes, t, c, settings, embed, progress
+        As in `propagate_axes`.
+    prompts, out, overwrite, pyramid
+        As in `propagate_to_labels`; the prompts are on planes of the first axis.
+
+    Raises
+    ------
+    PromptError
+        A prompt lies outside its plane, the answers to all are empty, or the axes are not of the volume.
+    SessionError
+        `out` is there already, or cannot be written.
+    VolumeError
+        The image cannot be read, or has no contrast.
+    """
+    out = Path(out)
+    check_axes(volume, axes)
+    check_target(volume, out)
+    if not overwrite and (out.exists() or out.is_symlink()):
+        raise SessionError(f"{out} already exists: overwrite it (--overwrite), or choose another path")
+    first = axes[0]
+    prompts = plain_prompts(prompts)
+    checked_prompts(volume, prompts, first, None, None)
+    anchors = anchor_masks(predictor, volume, prompts, axis=first, t=t, c=c, embed=embed)
+    steps = [Step(i, masks, dict.fromkeys(masks, 1.0), anchor=True) for i, masks in anchors.items()]
+    found = propagate_axes(
+        predictor, volume, anchors, axes, t=t, c=c, settings=settings, embed=embed, progress=progress
+    )
+    fused = iter(found)
+    ahead = next(fused, None)  # nothing is replaced before all axes are through
+    labels = create_labels(volume, out, overwrite=overwrite, pyramid=pyramid)
+    objects: dict[int, ObjectReport] = {}
+    for step in steps:
+        labels.write_plane(first, step.index, step.masks, t=t)
+        note_step(objects, step)
+    while ahead is not None:
+        if ahead.masks:
+            labels.write_plane(first, ahead.index, ahead.masks, t=t)
+        note_step(objects, ahead)
+        ahead = next(fused, None)
+    return Report(labels, dict(sorted(objects.items())), False, True, unanswered(prompts, anchors))
