@@ -36,6 +36,7 @@ class AutomaticWidget(Container):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         usual = Thresholds()
+        self._ways = [LINK, SEEDS]
         self.preview = PushButton(
             text="Find objects on this slice", tooltip="Shows them; nothing is kept yet"
         )
@@ -59,7 +60,7 @@ class AutomaticWidget(Container):
             text="Keep these as drafts", tooltip="They become objects to check; one undo takes them all back"
         )
         self.method = ComboBox(
-            label="stack", choices=[LINK, SEEDS],
+            label="stack", choices=lambda _: self._ways,  # asked again whenever layers come or go
             tooltip="Search every slice and link what is found; search some and carry it through the others; "
             "or follow objects through time, divisions included",
         )  # fmt: skip
@@ -76,6 +77,7 @@ class AutomaticWidget(Container):
         )  # fmt: skip
         self.interaction = attach(self.native, napari_viewer, self._end)
         self.native.setMinimumWidth(260)
+        self.report.native.setWordWrap(True)
         self._records: list[MaskRecord] = []
         self._shown: tuple[OnScreen, Proposals] | None = None
         self._axis: tuple[str | None, int] = (None, 0)
@@ -134,7 +136,8 @@ class AutomaticWidget(Container):
         if image is not self._film:
             self._film = image
             axis, sure = (None, False) if image is None else time_of(image)
-            self.method.choices = [LINK, SEEDS] if axis is None else [LINK, SEEDS, FOLLOW]
+            self._ways = [LINK, SEEDS] if axis is None else [LINK, SEEDS, FOLLOW]
+            self.method.reset_choices()
             self.method.value = FOLLOW if sure else LINK
         following = self.method.value == FOLLOW
         self.span.enabled = not following

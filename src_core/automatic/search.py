@@ -38,6 +38,8 @@ class Search:
         Every candidate above `FLOOR_SCORE`, in the order in which they were found.
     calls, budget
         How many prompts the decoder has answered, and how many it may.
+    certain
+        How many answers to points were certain: asking on is worth while as long as it grows.
     """
 
     predictor: Predictor
@@ -46,11 +48,11 @@ class Search:
     budget: int | None = None
     records: list[MaskRecord] = field(default_factory=list)
     calls: int = 0
+    certain: int = 0
 
     def __post_init__(self) -> None:
         self.levels = Levels(self.predictor, self.embedding)
         self.covered = np.zeros(self.embedding.shape, np.bool_)
-        self.certain = 0
         self._grey = self.embedding.picture.astype(np.float32).mean(-1) / 255
 
     def run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:

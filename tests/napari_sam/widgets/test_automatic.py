@@ -185,6 +185,8 @@ def test_a_film_is_followed_and_its_tracks_are_shown_where_the_image_is(
     assert sum(all((d == k).any() for d in drawn) for k in ids) >= 3, "ids stay"
     again = follow(desk, panel) if not depth else layer
     assert again is layer, "the same layer, brought up to date"
+    panel.reset_choices()  # what napari does whenever layers come or go
+    assert panel.method.value == FOLLOW
 
 
 def test_time_is_offered_only_where_it_may_be(desk: Desk, panel: AutomaticWidget) -> None:
