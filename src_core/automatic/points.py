@@ -1,4 +1,4 @@
-"""Where to ask: a regular grid, and the middles of blobs brighter or darker than what is around them."""
+"""Where to ask: a regular grid, and the middles of whatever the image shows brighter or darker than around it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from skimage.feature import peak_local_max
 
 PointsYX = NDArray[np.float64]
 
-INNER_PX, OUTER_PX = 6.0, 9.6
-"""Scales in network pixels: what is compared with its surroundings is smoothed by the one, these by the other."""
-MIN_DISTANCE_PX = 5.0
-"""Suggestions are at least so far apart, in network pixels."""
-MIN_DIFFERENCE = 1.0
-"""In grey levels of 255: less is no blob."""
+SMOOTH_PX, AROUND_PX = 1.0, 24.0
+"""Scales in network pixels: what is noise, and what counts as the surroundings of a pixel."""
+MIN_DISTANCE_PX, MIN_RADIUS_PX = 5.0, 2.0
+"""Suggestions are at least so far apart, and at least so far inside their region, in network pixels."""
 
 
 def grid(shape: tuple[int, int], spacing_px: float) -> PointsYX:
@@ -25,8 +23,8 @@ def grid(shape: tuple[int, int], spacing_px: float) -> PointsYX:
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
 
 
-def suggested(picture: NDArray[np.uint8], zoom: float) -> tuple[PointsYX, PointsYX]:
-    """Return the middles of blobs brighter, and of blobs darker, than their surroundings.
+def suggested(picture: NDArray[np.uint8], zoom: float) -> PointsYX:
+    """Return the middles of regions brighter, and of regions darker, than their surroundings.
 
     Parameters
     ----------
@@ -37,18 +35,29 @@ def suggested(picture: NDArray[np.uint8], zoom: float) -> tuple[PointsYX, Points
 
     Returns
     -------
-    (N, 2) and (M, 2) points of the plane, those that stand out most first; none on a plane without any contrast.
+    (N, 2) points of the plane, those farthest inside their region first, of bright and dark regions in turn; none on
+    a plane without any contrast.
     """
     grey = picture.astype(np.float32).mean(-1)
-    blobs = ndi.gaussian_filter(grey, INNER_PX / zoom) - ndi.gaussian_filter(grey, OUTER_PX / zoom)
-    return _peaks(blobs, zoom), _peaks(-blobs, zoom)
+    if grey.min() == grey.max():
+        return np.zeros((0, 2))
+    bright = ndi.gaussian_filter(grey, SMOOTH_PX / zoom) > ndi.gaussian_filter(grey, AROUND_PX / zoom)
+    return _in_turn(_middles(bright, zoom), _middles(~bright, zoom))
 
 
-def _peaks(blobs: NDArray[np.float32], zoom: float) -> PointsYX:
+def _middles(region: NDArray[np.bool_], zoom: float) -> PointsYX:
+    depth = ndi.gaussian_filter(ndi.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1], 1 / zoom)
     peaks = peak_local_max(
-        blobs,
+        depth,
         min_distance=max(1, round(MIN_DISTANCE_PX / zoom)),
-        threshold_abs=MIN_DIFFERENCE,
+        threshold_abs=MIN_RADIUS_PX / zoom,
         exclude_border=False,
     )
-    return np.asarray(peaks[np.argsort(-blobs[tuple(peaks.T)], kind="stable")], np.float64)
+    deepest = np.argsort(-depth[tuple(peaks.T)], kind="stable")
+    return np.asarray(peaks[deepest], np.float64)
+
+
+def _in_turn(a: PointsYX, b: PointsYX) -> PointsYX:
+    """Return one of `a`, one of `b`, and so on, then what is left of the longer."""
+    order = np.concatenate([2 * np.arange(len(a)), 2 * np.arange(len(b)) + 1])
+    return np.concatenate([a, b])[np.argsort(order, kind="stable")]

@@ -38,8 +38,6 @@ class Search:
         Every candidate above `FLOOR_SCORE`, in the order in which they were found.
     calls, budget
         How many prompts the decoder has answered, and how many it may.
-    certain
-        How many answers to points were certain: asking on is worth while as long as it grows.
     """
 
     predictor: Predictor
@@ -48,7 +46,6 @@ class Search:
     budget: int | None = None
     records: list[MaskRecord] = field(default_factory=list)
     calls: int = 0
-    certain: int = 0
 
     def __post_init__(self) -> None:
         self.levels = Levels(self.predictor, self.embedding)
@@ -80,36 +77,19 @@ class Search:
         spacing = max(embedding.tiles[embedding.tiles.native[-1]].shape) / settings.points_per_side
         full = grid(embedding.shape, spacing)
         self.skipping = settings.adaptive
+        rounds = plan(embedding, full, spacing) if settings.adaptive else [full]
         if settings.adaptive:
             self.budget = max(1, int(POINTS_PART * len(full)))
-            yield from self._run_suggested(len(full))
-            full = grid(embedding.shape, COARSER * spacing)
-        left = self.uncovered(full)
-        done = len(full) - len(left)
-        for answered in self.ask(left):
-            done += answered
-            yield done, len(full)
-        self.budget = (
-            max(1, int(BUDGET_PART * self.budget / POINTS_PART)) if self.budget is not None else None
-        )
+        done, total = 0, sum(len(points) for points in rounds)
+        for points in rounds:
+            left = self.uncovered(points)
+            done += len(points) - len(left)
+            for answered in self.ask(left):
+                done += answered
+                yield done, total
+        self.budget = max(1, int(BUDGET_PART * len(full))) if settings.adaptive else None
         self.refine()
-        yield len(full), len(full)
-
-    def _run_suggested(self, n_full: int) -> Iterator[tuple[int, int]]:
-        """Ask where blobs are, bright and dark in turn, each for as long as that finds something new."""
-        tile = self.embedding.tiles[self.embedding.tiles.native[-1]]
-        step = max(1, n_full // CHUNKS)
-        queues = [
-            [points[k : k + step] for k in range(0, len(points), step)]
-            for points in suggested(self.embedding.picture, tile.zoom_yx[0])
-        ]
-        while any(queues):
-            for queue in [q for q in queues if q]:
-                before = self.certain
-                for _ in self.ask(self.uncovered(queue.pop(0))):
-                    yield 0, 1
-                if self.certain == before:
-                    queue.clear()
+        yield total, total
 
     def ask(self, points: Places, level: int = 0) -> Iterator[int]:
         """Ask about points, from small windows to large; yields how many are done after each view."""
@@ -166,20 +146,19 @@ class Search:
                 self.records.append(MaskRecord(f.mask, f.area, f.score, f.stability, where, seen))
         best = found[0] if found else None
         if best and best.score >= CERTAIN.min_score and best.stability >= CERTAIN.min_stability:
-            self.certain += 1
             self.covered[best.mask.where] |= best.mask.crop()
 
 
-COARSER = 4
-"""An adaptive search asks suggestions, then on a grid so much coarser than the full one."""
+SUGGESTED_PART, COARSER = 0.1875, 4
+"""An adaptive search asks suggestions, at most this part of the full grid, then on a grid so much coarser."""
 MAX_BYTES = 2**30
 """Tiles of very large planes are encoded again rather than kept beyond it."""
 POINTS_PART, BUDGET_PART = 0.19, 0.25
 """An adaptive search asks the decoder so often, as parts of the full grid: about points, and with boxes in all."""
 CROP_OVERLAP = 512 / 1500
 """Crops of the first layer overlap by this part of the plane's shorter side (paper, appendix B)."""
-CHUNKS = 32
-"""The suggestions are asked in parts, so many to the full grid: what one part covers, the next leaves out."""
+CHUNKS = 3
+"""In how many parts the suggestions are asked: what one part covers, the next leaves out."""
 
 
 def look(
@@ -232,3 +211,10 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
     inner = (crop[0] > 0, crop[1] > 0, crop[2] < shape[0], crop[3] < shape[1])
     reaches = (box[0] <= crop[0], box[1] <= crop[1], box[2] >= crop[2], box[3] >= crop[3])
     return any(i and r for i, r in zip(inner, reaches, strict=True))
+
+
+def plan(embedding: Embedding, full: Places, spacing: float) -> list[Places]:
+    """Return the points of an adaptive search, round by round: suggestions in parts, then a coarse grid."""
+    zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
+    points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
+    return [*(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]
