@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from src_core.automatic import MaskRecord, Search, SearchSettings, Thresholds, label_image
 from src_core.embeddings import EmbeddingCache
+from src_core.evaluation.instances import Contingency
 from src_core.history import Edit
 from src_core.linking import LinkSettings, StackReport, stack_steps
 from src_core.masks import Mask
 from src_core.session import Session
-from src_core.tracking import Track, Tracked, Tracking, napari_tracks, track_steps
+from src_core.tracking import Series, Track, Tracked, Tracking, napari_tracks, track_steps
 from src_core.types import PlaneRef
 
 Read = Callable[[PlaneRef], NDArray[np.uint32]]
@@ -173,19 +174,40 @@ class Following:
                 found: Tracked = end.value
                 break
             yield AutomaticProgress(done, total, unit="time point")
-        ids = yield from _drafts(
-            self.session, lambda p: found.labels.read_plane(p.axis, p.index, p.t), found.scores
-        )
-        shutil.rmtree(out)
-        kept = found.tracking.tracks.items() if found.tracking is not None else []
-        tracking = Tracking(
-            {
-                ids[k]: Track(dict.fromkeys(track.places, ids[k]), ids.get(track.parent or 0))
-                for k, track in kept
-                if k in ids
-            }
-        )
+
+        def read(p: PlaneRef) -> NDArray[np.uint32]:
+            return found.labels.read_plane(p.axis, p.index, p.t)
+
+        ids = yield from _drafts(self.session, read, found.scores)
+        ids |= self._known(read, found, set(found.scores) - set(ids))
+        tracks: dict[int, Track] = {}
+        for k, track in (found.tracking.tracks if found.tracking is not None else {}).items():
+            if k in ids:
+                tracks.setdefault(
+                    ids[k], Track(dict.fromkeys(track.places, ids[k]), ids.get(track.parent or 0))
+                )
+        tracking = Tracking(tracks)
         self.points, self.graph = napari_tracks(tracking, self.session.labels, self.time)
+        shutil.rmtree(out)
+
+    def _known(self, read: Read, found: Tracked, left_out: set[int]) -> dict[int, int]:
+        """Return the objects of the session that tracks are which were labelled already: those they share most with."""
+        planes = {p for k in left_out for p in found.scores[k]}
+        wanted = sorted(left_out)
+        shared = Contingency.of(
+            (
+                np.where(np.isin(drawn := read(p), wanted), drawn, 0),
+                Series(self.session.labels, self.time).read(p),
+            )
+            for p in planes
+        )
+        known: dict[int, tuple[int, int]] = {}
+        pairs = shared.counts.tocoo()
+        for i, j, n in zip(*pairs.coords, pairs.data, strict=True):
+            k, there = int(shared.true_ids[i]), int(shared.found_ids[j])
+            if k and there:
+                known[k] = max(known.get(k, (0, 0)), (int(n), there))
+        return {k: there for k, (_, there) in known.items()}
 
 
 def workspace(session: Session, axis: str, t: int) -> Path:
