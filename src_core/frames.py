@@ -19,6 +19,7 @@ from scipy import ndimage as ndi
 from torch import Tensor
 from torch.nn import functional as F
 
+from src_core.masks import bounds
 from src_core.model.nano import LOW_RES_PX, SIZE_MULTIPLE_PX
 from src_core.model.sam import Features, Sam
 from src_core.prompts import Prompts
@@ -26,6 +27,8 @@ from src_core.tiling import Extent, Tile
 
 BOOL_LOGIT = 6.0
 """What a bool mask becomes as a dense prompt: plus inside, minus outside."""
+PRODUCTS = 64
+"""Up to so many multiplications per pixel of a tile take no longer than interpolating it."""
 LOW_RES = {True: LOW_RES_PX, False: 4}
 """Side of a low-resolution pixel in network pixels, for networks with and without native tiles."""
 
@@ -163,26 +166,82 @@ def upscale(model: Sam, logits: Tensor, tile: Tile) -> Tensor:
     """Bring low-resolution logits (B, M, h, w) to the size of the tile on the plane."""
     if not model.native_tiles:
         return _upscale_by_way_of_the_input(logits, model.image_size, tile)
-    # One bilinear step from logits to plane; sampling positions agree with the resize in `encode`.
-    rows, columns = (
-        _sampling(n, zoom / LOW_RES_PX, size, logits.device)
-        for n, zoom, size in zip(tile.shape, tile.zoom_yx, logits.shape[-2:], strict=True)
-    )
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
-    return F.grid_sample(
-        logits.contiguous(),
-        grid.expand(len(logits), -1, -1, -1),
-        mode="bilinear",
-        padding_mode="zeros",
-        align_corners=False,
-    )
+    rows, columns = (_weights(model, tile, axis, (0, tile.shape[axis])).to(logits.device) for axis in (0, 1))
+    return rows @ logits @ columns.mT
 
 
-def _sampling(count: int, zoom: float, size: int, device: torch.device) -> Tensor:
-    """Return where `count` pixels lie on `size` low-resolution ones, for `grid_sample`: -1 to 1."""
-    places = ((torch.arange(count, device=device) + 0.5) * zoom) * 2 / size - 1
-    # Not beyond the middle of the outermost pixels: that is padding by the border, which MPS lacks.
-    return places.float().clamp(1 / size - 1, 1 - 1 / size)
+def paint(model: Sam, logits: Tensor, tile: Tile, mask: NDArray[np.bool_]) -> None:
+    """Set what low-resolution logits (h, w) call foreground in a mask (H, W) of the tile, all background before.
+
+    Only what lies around the foreground is enlarged: most objects are small.
+    """
+    inside = (logits > model.mask_threshold).cpu().numpy()
+    if not inside.any():
+        return
+    extent = bounds(inside)
+    spans = [_reached(model, tile, axis, (extent[axis], extent[axis + 2])) for axis in (0, 1)]
+    (y0, y1), (x0, x1) = (span for span, _ in spans)
+    if _is_large(model, tile, spans):
+        mask[:] = (upscale(model, logits[None, None], tile)[0, 0] > model.mask_threshold).cpu().numpy()
+        return
+    (rows, used_rows), (columns, used_columns) = (
+        (_weights(model, tile, axis, span).to(logits.device)[:, used], used)
+        for axis, (span, used) in enumerate(spans)
+    )
+    part = rows @ logits[used_rows, used_columns] @ columns.mT
+    mask[y0:y1, x0:x1] = (part > model.mask_threshold).cpu().numpy()
+
+
+def _is_large(model: Sam, tile: Tile, spans: list[tuple[tuple[int, int], slice]]) -> bool:
+    """Say whether matrix products take longer than interpolating all of a reference network's tile."""
+    if model.native_tiles:
+        return False
+    ((y0, y1), _), ((x0, x1), used) = spans
+    operations: int = (y1 - y0) * (x1 - x0) * (used.stop - used.start)
+    return operations > PRODUCTS * tile.shape[0] * tile.shape[1]
+
+
+def _reached(model: Sam, tile: Tile, axis: int, inside: tuple[int, int]) -> tuple[tuple[int, int], slice]:
+    """Return the pixels of a tile that low-resolution pixels `inside` may make foreground, and what these need."""
+    step = LOW_RES[model.native_tiles] / tile.zoom_yx[axis]
+    size = low_res_shape(model, tile)[axis]
+    # Interpolation reaches less than a pixel far: of the logits, then of the network's input.
+    slack = 1.25
+    start = max(0, math.floor((inside[0] + 0.5 - slack) * step) - 1)
+    stop = min(tile.shape[axis], math.ceil((inside[1] - 0.5 + slack) * step) + 1)
+    used = math.floor((start + 0.5) / step - 0.5 - slack), math.ceil((stop - 0.5) / step - 0.5 + slack) + 1
+    # Where the plane ends within the padding, its last pixels are those of the rim.
+    return (start, max(start, stop)), slice(max(0, min(used[0], size - 1)), min(size, max(used[1], 1)))
+
+
+def _weights(model: Sam, tile: Tile, axis: int, span: tuple[int, int]) -> Tensor:
+    """Return how pixels start..stop of a tile are made of its low-resolution ones along an axis, (n, size).
+
+    nano's are interpolated in one step, whose positions agree with the resize in `encode`. The others' are by way of
+    the network's input without its padding, as the reference does.
+    """
+    zoom, size = tile.zoom_yx[axis], low_res_shape(model, tile)[axis]
+    places = (torch.arange(*span, dtype=torch.float64) + 0.5) * zoom - 0.5
+    step = LOW_RES[model.native_tiles]
+    if model.native_tiles:
+        return _interpolation((places + 0.5) / step - 0.5, size)
+    last = tile.input_hw[axis] - 1
+    places = places.clamp(0, last)
+    low = places.floor()
+    first, second = (_interpolation((p + 0.5) / step - 0.5, size) for p in (low, (low + 1).clamp(max=last)))
+    return torch.lerp(first, second, (places - low).float().unsqueeze(1))
+
+
+def _interpolation(places: Tensor, size: int) -> Tensor:
+    """Return the weights (n, size) of linear interpolation at places (n,); beyond the rim is the rim."""
+    places = places.clamp(0, size - 1)
+    low = places.floor().long()
+    share = (places - low).float()
+    weights = torch.zeros(len(places), size)
+    row = torch.arange(len(places))
+    weights[row, low] = 1 - share
+    weights[row, (low + 1).clamp(max=size - 1)] += share
+    return weights
 
 
 def _upscale_by_way_of_the_input(logits: Tensor, network_size: int, tile: Tile) -> Tensor:

@@ -159,9 +159,8 @@ class Predictor:
         tile = next((t for t in fitting if frames.window(self.model, t) == window), None)
         if tile is None:
             raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
-        part = frames.upscale(self.model, torch.from_numpy(logits)[None, None], tile)[0, 0]
         mask = np.zeros(shape, np.bool_)
-        mask[tile.y0 : tile.y1, tile.x0 : tile.x1] = (part > self.model.mask_threshold).numpy()
+        frames.paint(self.model, torch.from_numpy(logits), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
         return mask
 
     def tiles(self, shape: tuple[int, int]) -> Tiling:
@@ -215,17 +214,16 @@ class Predictor:
     def _candidates(self, decoded: Decoded, tile: Tile, shape: tuple[int, int]) -> list[Candidates]:
         order = decoded.iou.argsort(dim=1, descending=True)
         iou = decoded.iou.gather(1, order).float().cpu().numpy()
-        logits = torch.take_along_dim(decoded.logits, order[..., None, None], 1).float()
+        logits = torch.take_along_dim(decoded.logits, order[..., None, None], 1).float().cpu()
         presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
         window = frames.window(self.model, tile)
-        threshold = self.model.mask_threshold
         found = []
         for i in range(len(iou)):
             masks = np.zeros((iou.shape[1], *shape), np.bool_)
-            part = frames.upscale(self.model, logits[i : i + 1], tile)[0] > threshold
-            masks[:, tile.y0 : tile.y1, tile.x0 : tile.x1] = part.cpu().numpy()
+            for mask, low in zip(masks, logits[i], strict=True):
+                frames.paint(self.model, low, tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
             there = 1.0 if presence is None else float(presence[i])
-            found.append(Candidates(masks, iou[i], logits[i].cpu().numpy(), window, there))
+            found.append(Candidates(masks, iou[i], logits[i].numpy(), window, there))
         return found
 
 

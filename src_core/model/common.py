@@ -19,8 +19,11 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W)."""
         # Channels-last is the layout the fused kernel wants; on channels-last input both permutes are free.
-        x = x.permute(0, 2, 3, 1)
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        return self.last(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def last(self, x: Tensor) -> Tensor:
+        """Normalise (..., C)."""
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
 
 class MLPBlock(nn.Module):

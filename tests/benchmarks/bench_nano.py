@@ -39,10 +39,16 @@ def main() -> None:
     own, other = nano.encode(tile), (torch.randn(1, 256, 64, 64),)
     rows = {
         "tile or image encoded": best_ms(
-            lambda: nano.encode(tile), lambda: vit_b.encode(image), max(1, options.repeats // 2), timer
+            lambda: nano.encode(tile),
+            lambda: vit_b.encode(image),
+            repeats=max(1, options.repeats // 2),
+            timer=timer,
         ),
         "one click": best_ms(
-            lambda: nano.decode(own, points), lambda: vit_b.decode(other, points), 4 * options.repeats, timer
+            lambda: nano.decode(own, points),
+            lambda: vit_b.decode(other, points),
+            repeats=4 * options.repeats,
+            timer=timer,
         ),
     }
     table = {name: {"nano": a, "ViT-B": b, "ViT-B / nano": b / a} for name, (a, b) in rows.items()}

@@ -62,13 +62,16 @@ def _line(predictor: Predictor, folder: Path, repeats: int) -> str:
     plane = volume.plane(z=PLANE.index)
     shelf = store._shelf(PLANE.axis, PLANE.t)
     encode, read = best_ms(
-        lambda: predictor.embed(plane).features(0), lambda: _read(store), repeats, time.process_time
+        lambda: predictor.embed(plane).features(0),
+        lambda: _read(store),
+        repeats=repeats,
+        timer=time.process_time,
     )
     pixels, put = best_ms(
         lambda: volume.plane(z=PLANE.index).rgb8(),
         lambda: shelf.put(3, 0, bytes(32), kept),
-        repeats,
-        time.process_time,
+        repeats=repeats,
+        timer=time.process_time,
     )
     size = chunk_files(store.folder)[0].stat().st_size
     return (

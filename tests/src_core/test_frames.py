@@ -231,32 +231,63 @@ def test_logits_are_enlarged_as_with_the_padding(shape: tuple[int, int], size: i
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_nanos_logits_are_enlarged_by_what_every_device_offers(
-    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample = torch.nn.functional.grid_sample
-
-    def as_on_mps(logits: torch.Tensor, grid: torch.Tensor, *, padding_mode: str, **options: Any) -> Any:
-        if padding_mode == "border" or not logits.is_contiguous():
-            raise NotImplementedError
-        return sample(logits, grid, padding_mode=padding_mode, **options)
-
-    monkeypatch.setattr(frames.F, "grid_sample", as_on_mps)
+def test_nanos_logits_are_interpolated_in_one_step_up_to_the_rim(shape: tuple[int, int]) -> None:
     model = random_nano()
     for tile in _tiles(model, shape):
         low_res = frames.low_res_shape(model, tile)
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(2, 3, *low_res[::-1], generator=generator).transpose(2, 3)
         found = frames.upscale(model, logits, tile)
-        torch.testing.assert_close(found, _bordered(sample, logits, tile), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found, _bordered(logits, tile), atol=1e-4, rtol=1e-4)
 
 
-def _bordered(sample: Any, logits: torch.Tensor, tile: Tile) -> Any:
-    """The same by the padding that only some devices have."""
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20000), (300, 201), (1500, 1100)])
+def test_masks_are_what_is_foreground_of_all_the_logits(
+    shape: tuple[int, int], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever they lie, although only what is around them is enlarged."""
+    model = _model(native)
+    rng = np.random.default_rng(0)
+    enlarged: list[bool] = []
+    large = frames._is_large
+    monkeypatch.setattr(frames, "_is_large", lambda *a: enlarged.append(large(*a)) or enlarged[-1])
+    for tile in _tiles(model, shape)[::4]:
+        height, width = frames.low_res_shape(model, tile)
+        used = [max(1, round(n * z)) for n, z in zip(tile.shape, tile.zoom_yx, strict=True)]
+        used = [
+            min(size, -(-n // frames.LOW_RES[native])) for n, size in zip(used, (height, width), strict=True)
+        ]
+        spots = [(0, 0), (used[0] - 1, used[1] - 1), (used[0] // 2, used[1] // 3), (height - 1, width - 1)]
+        for size in (1, 30, 1000):
+            for y, x in spots:
+                logits = -rng.random((height, width)).astype(np.float32)
+                here = slice(max(0, y - size), y + size), slice(max(0, x - size), x + size)
+                logits[here] = rng.normal(size=logits[here].shape)
+                low = torch.from_numpy(logits)
+                whole = frames.upscale(model, low[None, None], tile)[0, 0].numpy()
+                mask = np.zeros(tile.shape, bool)
+                frames.paint(model, low, tile, mask)
+                assert not (mask != (whole > 0))[np.abs(whole) > 1e-5].any()
+    assert not all(enlarged)
+
+
+def test_an_empty_mask_is_not_enlarged() -> None:
+    model = _Reference()
+    tile = tiling.whole((300, 200), 1024)
+    mask = np.zeros(tile.shape, bool)
+    frames.paint(model, torch.full(frames.low_res_shape(model, tile), -1.0), tile, mask)
+    assert not mask.any()
+
+
+def _bordered(logits: torch.Tensor, tile: Tile) -> Any:
+    """The same by the function that torch has for it."""
     places = [
         (torch.arange(n) + 0.5) * zoom / size - 1
         for n, zoom, size in zip(tile.shape, tile.zoom_yx, logits.shape[-2:], strict=True)
     ]
     grid = torch.stack(torch.meshgrid(places[1], places[0], indexing="xy"), dim=-1)
     grid = grid.expand(len(logits), -1, -1, -1)
-    return sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.nn.functional.grid_sample(
+        logits, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
