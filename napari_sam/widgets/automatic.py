@@ -9,16 +9,26 @@ from magicgui.widgets import ComboBox, Container, FloatSlider, Label, PushButton
 from napari_sam.layers import OnScreen
 from napari_sam.proposals import Proposals
 from napari_sam.registry import attach
+from napari_sam.tracks import show_tracks, time_of
 from src_core.automatic import MaskRecord, Thresholds, label_image, select
 from src_core.linking import LinkSettings
-from src_core.session_automatic import AutomaticProgress, SliceSearch, plane_steps, stack_to_session
+from src_core.session_automatic import (
+    AutomaticProgress,
+    Following,
+    SliceSearch,
+    plane_steps,
+    stack_to_session,
+)
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
 
     from napari_sam.running import Progress
 
 LINK, SEEDS = "search every slice", "search some, propagate"
+FOLLOW = "follow through time"
+STACK, FILM = "Find objects in the stack", "Find and follow objects"
 
 
 class AutomaticWidget(Container):
@@ -26,6 +36,7 @@ class AutomaticWidget(Container):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         usual = Thresholds()
+        self._ways = [LINK, SEEDS]
         self.preview = PushButton(
             text="Find objects on this slice", tooltip="Shows them; nothing is kept yet"
         )
@@ -37,6 +48,10 @@ class AutomaticWidget(Container):
             label="sharp", min=0, max=1, step=0.01, value=usual.min_stability,
             tooltip="Show only objects whose outline is at least this sharp",
         )  # fmt: skip
+        self.contrast = FloatSlider(
+            label="clear", min=0, max=1, step=0.01, value=usual.min_contrast,
+            tooltip="Show only objects that stand out at least so much, compared with the others",
+        )  # fmt: skip
         self.area = SpinBox(
             label="smallest", min=1, max=1_000_000, value=int(usual.min_area_px), tooltip="In pixels"
         )
@@ -45,32 +60,34 @@ class AutomaticWidget(Container):
             text="Keep these as drafts", tooltip="They become objects to check; one undo takes them all back"
         )
         self.method = ComboBox(
-            label="stack", choices=[LINK, SEEDS],
-            tooltip="Search every slice and link what is found, or search some and carry it through the others",
+            label="stack", choices=lambda _: self._ways,  # asked again whenever layers come or go
+            tooltip="Search every slice and link what is found; search some and carry it through the others; "
+            "or follow objects through time, divisions included",
         )  # fmt: skip
         self.span = RangeSlider(label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice")
-        self.run = PushButton(
-            text="Find objects in the stack", tooltip="With the thresholds above. Stopped, it goes on later"
-        )
+        self.run = PushButton(text=STACK, tooltip="With the thresholds above. Stopped, it goes on later")
         self.stop = PushButton(text="Stop", tooltip="Go on later from here (Shift-G)", enabled=False)
         self.report = Label(value="")
         super().__init__(
             widgets=[
-                self.preview, self.score, self.stability, self.area, self.count, self.keep,
+                self.preview, self.score, self.stability, self.contrast, self.area, self.count, self.keep,
                 self.method, self.span, self.run, self.stop, self.report,
             ],
             labels=True,
         )  # fmt: skip
         self.interaction = attach(self.native, napari_viewer, self._end)
         self.native.setMinimumWidth(260)
+        self.report.native.setWordWrap(True)
         self._records: list[MaskRecord] = []
         self._shown: tuple[OnScreen, Proposals] | None = None
         self._axis: tuple[str | None, int] = (None, 0)
+        self._film: Image | None = None
         self.preview.changed.connect(self._search)
         self.keep.changed.connect(self._keep)
         self.run.changed.connect(self._run)
+        self.method.changed.connect(self._update)
         self.stop.changed.connect(lambda: self.interaction.stop())
-        for slider in (self.score, self.stability, self.area):
+        for slider in (self.score, self.stability, self.contrast, self.area):
             slider.changed.connect(self._show)
         self.interaction.changed.connect(self._update)
         self.interaction.ready_changed.connect(self._moved)
@@ -90,6 +107,7 @@ class AutomaticWidget(Container):
         return Thresholds(
             min_score=float(self.score.value),
             min_stability=float(self.stability.value),
+            min_contrast=float(self.contrast.value),
             min_area_px=int(self.area.value),
         )
 
@@ -105,11 +123,25 @@ class AutomaticWidget(Container):
         self.keep.enabled = free and self._shown is not None
         self.run.enabled = free and axis is not None
         self.stop.enabled = interaction.propagating
+        self._offer_time()
         count = session.volume.n_planes(axis) if session is not None and axis is not None else 2
         if (axis, count) != self._axis:
             self._axis = (axis, count)
             self.span.max = max(count - 1, 1)
             self.span.value = (0, max(count - 1, 1))
+
+    def _offer_time(self) -> None:
+        """Offer to follow objects where there may be time; where there is nothing but time, that is the choice."""
+        image = self.interaction.image
+        if image is not self._film:
+            self._film = image
+            axis, sure = (None, False) if image is None else time_of(image)
+            self._ways = [LINK, SEEDS] if axis is None else [LINK, SEEDS, FOLLOW]
+            self.method.reset_choices()
+            self.method.value = FOLLOW if sure else LINK
+        following = self.method.value == FOLLOW
+        self.span.enabled = not following
+        self.run.text = FILM if following else STACK
 
     # ---------------------------------------------------------------- one slice
 
@@ -191,6 +223,10 @@ class AutomaticWidget(Container):
             interaction.said.emit("A single image has no slices: keep what is found on it.")
             return
         self._forget()
+        self.report.value = ""
+        if self.method.value == FOLLOW:
+            self._follow()
+            return
         first, last = (int(v) for v in self.span.value)
         steps = stack_to_session(
             session,
@@ -202,15 +238,35 @@ class AutomaticWidget(Container):
             thresholds=self.thresholds,
             links=LinkSettings(method="seeds" if self.method.value == SEEDS else "link"),
         )
-        self.report.value = ""
         interaction.running.begin(steps, "Looking for objects in the stack…", self._kept)
+
+    def _follow(self) -> None:
+        interaction, on_screen = self.interaction, self.interaction.on_screen()
+        session, cache, image = interaction.session, interaction.cache, interaction.image
+        if session is None or cache is None or image is None or on_screen is None:
+            return
+        time, _ = time_of(image)
+        if time is None or interaction.running is None:
+            return
+        following = Following(session, cache, time)
+
+        def followed(progress: Progress | None, stopped: bool) -> None:
+            if following.points is not None:
+                show_tracks(
+                    interaction.viewer, image, following.points, following.graph, time, on_screen.channel
+                )
+            self._kept(progress, stopped)
+
+        interaction.running.begin(
+            following.steps(thresholds=self.thresholds), "Following objects through time…", followed
+        )
 
     def _progressed(self, progress: Progress | None, left: float | None) -> None:
         self._update()
-        if isinstance(progress, AutomaticProgress) and progress.unit == "slice":
+        if isinstance(progress, AutomaticProgress) and progress.unit != "point":
             what = "searched" if progress.plane is None else "written"
             time = "" if left is None else f", about {left:.0f} s left"
-            self.report.value = f"{progress.done} of {progress.total} slices {what}{time}"
+            self.report.value = f"{progress.done} of {progress.total} {progress.unit}s {what}{time}"
 
     def _go_to_worst(self) -> None:
         """Begin the review with the object that is least sure."""

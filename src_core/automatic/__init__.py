@@ -4,7 +4,7 @@ from src_core.automatic.coco import read_coco, write_coco
 from src_core.automatic.plane import automatic_masks
 from src_core.automatic.records import MaskRecord, label_image
 from src_core.automatic.search import Search, look
-from src_core.automatic.selecting import select
+from src_core.automatic.selecting import select, usual_contrast
 from src_core.automatic.settings import SearchSettings, Thresholds
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "look",
     "read_coco",
     "select",
+    "usual_contrast",
     "write_coco",
 ]

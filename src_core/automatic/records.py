@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from src_core.errors import PromptError
 from src_core.masks import Box, PackedMask
 
 STABILITY_OFFSET = 1.0
 """The logit up and down by which a mask is cut when its stability is measured (paper, appendix B)."""
+RIM_PX = 3
+"""How far from its outline, to either side, the contrast of a mask is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,9 @@ class MaskRecord:
         IoU of the masks cut at a logit of +1 and of -1: 1 for an outline that leaves no doubt.
     point_yx
         The point that was asked about, in pixels of the plane.
+    contrast
+        How much brighter it is at its outline than what surrounds it, negative if darker; in parts of the picture's
+        range, to be compared with other masks of the same plane.
     """
 
     mask: PackedMask
@@ -38,6 +44,7 @@ class MaskRecord:
     score: float
     stability: float
     point_yx: tuple[float, float]
+    contrast: float = 1.0
 
     @property
     def box(self) -> Box:
@@ -49,6 +56,29 @@ def stability(logits: NDArray[np.float32], offset: float = STABILITY_OFFSET) -> 
     """Return how little the mask of (h, w) logits depends on where they are cut, 0 to 1; 0 if it is empty."""
     loose = int(np.count_nonzero(logits > -offset))
     return int(np.count_nonzero(logits > offset)) / loose if loose else 0.0
+
+
+def contrast(grey: NDArray[np.float32], mask: PackedMask) -> float:
+    """Return how much brighter a mask is just inside its outline than just outside, 0 if it is all of the plane.
+
+    Parameters
+    ----------
+    grey
+        (H, W), the plane, 0 to 1.
+    mask
+        A mask on it.
+    """
+    y0, x0, y1, x1 = mask.box
+    top, left = max(0, y0 - RIM_PX), max(0, x0 - RIM_PX)
+    here = grey[top : y1 + RIM_PX, left : x1 + RIM_PX]
+    inside = np.zeros(here.shape, np.bool_)
+    inside[y0 - top : y1 - top, x0 - left : x1 - left] = mask.crop()
+    outer = ndi.binary_dilation(inside, iterations=RIM_PX) & ~inside
+    if not outer.any():
+        return 0.0
+    # What is beyond the plane counts as inside: a mask that the plane cuts has no outline there.
+    inner = inside & ~ndi.binary_erosion(inside, iterations=RIM_PX, border_value=1)
+    return float(here[inner].mean() - here[outer].mean())
 
 
 def moved_record(record: MaskRecord, corner_yx: tuple[int, int], shape: tuple[int, int]) -> MaskRecord:

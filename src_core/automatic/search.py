@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.automatic.points import grid, suggested
-from src_core.automatic.records import MaskRecord, moved_record
+from src_core.automatic.records import MaskRecord, contrast, moved_record
 from src_core.automatic.selecting import select
 from src_core.automatic.settings import SearchSettings, Thresholds
 from src_core.automatic.views import Found, Levels, Places
@@ -50,6 +50,7 @@ class Search:
     def __post_init__(self) -> None:
         self.levels = Levels(self.predictor, self.embedding)
         self.covered = np.zeros(self.embedding.shape, np.bool_)
+        self._grey = self.embedding.picture.astype(np.float32).mean(-1) / 255
 
     def run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:
         """Search the plane, crops included; yields (done, total) in points after each window."""
@@ -141,7 +142,8 @@ class Search:
         where = (float(point[0]), float(point[1]))
         for f in found:
             if f.score >= FLOOR_SCORE:
-                self.records.append(MaskRecord(f.mask, f.area, f.score, f.stability, where))
+                seen = contrast(self._grey, f.mask)
+                self.records.append(MaskRecord(f.mask, f.area, f.score, f.stability, where, seen))
         best = found[0] if found else None
         if best and best.score >= CERTAIN.min_score and best.stability >= CERTAIN.min_stability:
             self.covered[best.mask.where] |= best.mask.crop()

@@ -17,7 +17,9 @@ MAX_BOX_IOU = 0.7
 """Boxes that agree more are of the same object (paper, appendix B)."""
 
 
-def select(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) -> list[MaskRecord]:
+def select(
+    records: Sequence[MaskRecord], thresholds: Thresholds | None = None, usual: float | None = None
+) -> list[MaskRecord]:
     """Choose among the masks of one plane, without asking the network.
 
     Parameters
@@ -26,13 +28,34 @@ def select(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) 
         What a search of the plane found.
     thresholds
         See `Thresholds`.
+    usual
+        With which contrast masks are compared, that of `usual_contrast` by default: for planes of a stack, of which
+        some show nothing.
 
     Returns
     -------
     The records kept, best first, each without small holes and pieces. No two claim the same object.
     """
     wanted = thresholds or Thresholds()
-    good = [
+    good = _good(records, wanted)
+    least = wanted.min_contrast * (_usual(good) if usual is None else usual)
+    clear = [r for r in good if abs(r.contrast) >= least]
+    clear.sort(key=lambda r: -r.score)
+    return _unpainted(_without_equal_boxes(clear), wanted.max_overlap)
+
+
+def usual_contrast(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) -> float:
+    """Return the contrast that masks of a plane usually have, of those good enough; 0 if there are none."""
+    return _usual(_good(records, thresholds or Thresholds()))
+
+
+def _usual(good: list[MaskRecord]) -> float:
+    """Return the median of the clearer half: where much of what is found is nothing, that is the fainter half."""
+    return float(np.median(sorted(abs(r.contrast) for r in good)[len(good) // 2 :])) if good else 0.0
+
+
+def _good(records: Sequence[MaskRecord], wanted: Thresholds) -> list[MaskRecord]:
+    return [
         cleaned
         for r in records
         if r.score >= wanted.min_score
@@ -41,8 +64,6 @@ def select(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) 
         and r.area <= wanted.max_area * r.mask.shape[0] * r.mask.shape[1]
         and (cleaned := without_small_regions(r, int(wanted.min_area_px))) is not None
     ]
-    good.sort(key=lambda r: -r.score)
-    return _unpainted(_without_equal_boxes(good), wanted.max_overlap)
 
 
 def without_small_regions(record: MaskRecord, min_area_px: int) -> MaskRecord | None:

@@ -50,6 +50,9 @@ class Thresholds:
         A mask goes if a larger part of it belongs to better ones, or if it covers that much of a better one, 0 to 1.
     min_area_px
         Smaller masks go; so do holes and separate pieces smaller than that.
+    min_contrast
+        Least contrast at the outline, as a part of what is usual among the masks of the plane, 0 to 1: fainter ones are
+        pieces of background.
     max_area
         Largest part of the plane that a mask may cover, 0 to 1: larger ones are the background.
     """
@@ -58,6 +61,7 @@ class Thresholds:
     min_stability: float = 0.15
     max_overlap: float = 0.4
     min_area_px: int = 16
+    min_contrast: float = 0.25
     max_area: float = 0.9
 
     def __post_init__(self) -> None:

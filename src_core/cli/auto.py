@@ -64,6 +64,9 @@ def auto(
     ] = None,
     min_score: Annotated[float | None, typer.Option(help="Least predicted IoU of a mask.")] = None,
     min_stability: Annotated[float | None, typer.Option(help="Least stability of a mask's outline.")] = None,
+    min_contrast: Annotated[
+        float | None, typer.Option(help="Least contrast of a mask's outline, as a part of what is usual.")
+    ] = None,
     min_area: Annotated[int | None, typer.Option(help="Smaller masks are dropped, in pixels.")] = None,
     min_slices: Annotated[int | None, typer.Option(help="Objects on fewer slices are dropped.")] = None,
     points_per_side: Annotated[
@@ -96,7 +99,12 @@ def auto(
     from src_core.errors import PromptError
     from src_core.linking import LinkSettings, segment_stack
 
-    given: dict[str, Any] = {"min_score": min_score, "min_stability": min_stability, "min_area_px": min_area}
+    given: dict[str, Any] = {
+        "min_score": min_score,
+        "min_stability": min_stability,
+        "min_contrast": min_contrast,
+        "min_area_px": min_area,
+    }
     thresholds = Thresholds(**{k: v for k, v in given.items() if v is not None})
     search = SearchSettings(points_per_side, adaptive=not full_grid, layers=layers)
     chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}

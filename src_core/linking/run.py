@@ -7,7 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from src_core.automatic import MaskRecord, Search, SearchSettings, Thresholds, label_image, select
+import numpy as np
+
+from src_core.automatic import (
+    MaskRecord,
+    Search,
+    SearchSettings,
+    Thresholds,
+    label_image,
+    select,
+    usual_contrast,
+)
 from src_core.embedding import Embedding
 from src_core.errors import PromptError, VolumeError
 from src_core.labels import LabelVolume, check_target
@@ -172,6 +182,7 @@ class _Run:
         self.embed: Callable[[int], Embedding] = self._embed
         self.cancelled: Cancelled = lambda: False
         self.calls = 0
+        self.usual: float | None = None
         self.options: dict[str, Any] = {"axis": axis, "t": t, "c": c}
 
     def _embed(self, index: int) -> Embedding:
@@ -192,16 +203,21 @@ class _Run:
 
     def records(self, index: int) -> list[MaskRecord]:
         """Return the masks that are kept on a slice."""
-        return select(self.shelf.get(index), self.thresholds)
+        return select(self.shelf.get(index), self.thresholds, self.usual)
 
     def link(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
         """Search every slice, link, write, fill gaps; None if cancelled."""
-        graph = Links(self.links)
+        contrasts = []
         for n, index in enumerate(self.slices):
             if not (yield from self.searched(index, (n, len(self.slices)))):
                 return None
-            graph.add(index, self.records(index))
+            contrasts.append(usual_contrast(self.shelf.get(index), self.thresholds))
             yield n + 1, len(self.slices)
+        # Slices beyond the objects show their blur only, which is faint next to those with objects.
+        self.usual = float(np.median(sorted(contrasts)[len(contrasts) // 2 :]))
+        graph = Links(self.links)
+        for index in self.slices:
+            graph.add(index, self.records(index))
         chains = dict(enumerate(graph.solve(), start=1))
         del graph
         objects = self._write(chains)

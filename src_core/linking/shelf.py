@@ -45,8 +45,8 @@ class RecordShelf(RunStore):
             "sizes": np.array([len(r.mask.bits) for r in records], np.int64),
             "boxes": np.array([r.box for r in records], np.int64).reshape(-1, 4),
             "numbers": np.array(
-                [(r.area, r.score, r.stability, *r.point_yx) for r in records], np.float64
-            ).reshape(-1, 5),
+                [(r.area, r.score, r.stability, *r.point_yx, r.contrast) for r in records], np.float64
+            ).reshape(-1, 6),
             "shape": np.array(records[0].mask.shape if records else (0, 0), np.int64),
         }
         with disk_errors(f"store the run's state in {self.folder}"):
@@ -63,22 +63,19 @@ class RecordShelf(RunStore):
         ):
             y0, x0, y1, x1 = (int(n) for n in box)
             mask = PackedMask(arrays["bits"][end - size : end], (y0, x0, y1, x1), (height, width))
-            area, score, stability, y, x = (float(n) for n in numbers)
-            records.append(MaskRecord(mask, int(area), score, stability, (y, x)))
+            area, score, stability, y, x, contrast = (float(n) for n in numbers)
+            records.append(MaskRecord(mask, int(area), score, stability, (y, x), contrast))
         return records
 
-    def note(self, value: Mapping[str, Any]) -> None:
-        """Keep a JSON value, which replaces the last."""
+    def note(self, value: Any, name: str = "note") -> None:
+        """Keep a JSON value, which replaces the last of this name."""
         with disk_errors(f"store the run's state in {self.folder}"):
-            self.replace("note.json", json.dumps(value).encode())
+            self.replace(f"{name}.json", json.dumps(value).encode())
 
-    def noted(self) -> dict[str, Any] | None:
-        """Return the value last kept, None if there is none."""
-        path = self.folder / "note.json"
-        if not path.exists():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+    def noted(self, name: str = "note") -> Any:
+        """Return the value last kept under a name, None if there is none."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def labels_of_run(

@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.automatic import SearchSettings, Thresholds, label_image, look, select
+from src_core.automatic import Search, SearchSettings, Thresholds, label_image, select
+from src_core.embedding import Embedding
 from src_core.errors import VolumeError
 from src_core.evaluation.instances import Contingency
 from src_core.labels import LabelVolume, check_target
-from src_core.linking import LinkSettings, segment_stack
+from src_core.linking import LinkSettings, stack_steps
 from src_core.linking.shelf import RecordShelf, labels_of_run
 from src_core.predictor import Predictor
 from src_core.propagation.saving import described
+from src_core.tracking.series import Series
 from src_core.tracking.solving import Frames, Track, Tracking, TrackSettings, as_json, from_json
-from src_core.types import Cancelled, Progress
+from src_core.types import Cancelled, PlaneRef, Progress
 from src_core.volumes import Volume
 
 WAITING = 2**31
 """Ids from here on are of one time point only and wait for that of their track: who is renamed can be told."""
+Scores = dict[PlaneRef, dict[int, float]]
+"""How sure objects are, by plane and id."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What following the objects of a series has come to.
+
+    Attributes
+    ----------
+    labels
+        Every object has the id of its track.
+    tracking
+        None if it was cancelled.
+    scores
+        Track -> plane -> confidence there, 0 to 1.
+    """
+
+    labels: LabelVolume
+    tracking: Tracking | None = None
+    scores: dict[int, dict[PlaneRef, float]] = field(default_factory=dict)
 
 
 def track(
-    predictor: Predictor,
-    volume: Volume,
-    out: str | Path,
-    *,
-    c: int | None = None,
-    search: SearchSettings | None = None,
-    thresholds: Thresholds | None = None,
-    links: LinkSettings | None = None,
-    tracks: TrackSettings | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    predictor: Predictor, volume: Volume, out: str | Path, *, progress: Progress | None = None, **options: Any
 ) -> tuple[LabelVolume, Tracking | None]:
     """Find the objects of every time point, 2-D or 3-D, and follow them.
 
@@ -53,14 +65,10 @@ def track(
         The network, and an image with axis t.
     out
         The label image to write: every object has the id of its track.
-    c
-        Channel.
-    search, thresholds, links, tracks
-        How planes are searched, masks kept, linked over slices, and followed through time.
-    overwrite
-        Replace labels that are there.
-    progress, cancelled
-        In time points; asked after each.
+    progress
+        Called as progress(done, total) in time points.
+    options
+        As for `track_steps`.
 
     Returns
     -------
@@ -73,68 +81,163 @@ def track(
     SessionError
         `out` is there already, or cannot be written.
     """
+    steps = track_steps(predictor, volume, out, **options)
+    told = 0
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            found: Tracked = end.value
+            return found.labels, found.tracking
+        if progress is not None and done > told:
+            told = done
+            progress(done, total)
+
+
+def track_steps(
+    predictor: Predictor,
+    volume: Volume,
+    out: str | Path,
+    *,
+    time: str = "t",
+    c: int | None = None,
+    search: SearchSettings | None = None,
+    thresholds: Thresholds | None = None,
+    links: LinkSettings | None = None,
+    tracks: TrackSettings | None = None,
+    embed: Callable[[PlaneRef], Embedding] | None = None,
+    overwrite: bool = False,
+    cancelled: Cancelled | None = None,
+) -> Generator[tuple[int, int], None, Tracked]:
+    """Do what `track` does step by step, for callers who do something else in between.
+
+    Parameters
+    ----------
+    predictor, volume, out
+        As for `track`.
+    time
+        The axis along which time runs: "t", or "z" for a film whose time points are handled as slices.
+    c
+        Channel.
+    search, thresholds, links, tracks
+        How planes are searched, masks kept, linked over slices, and followed through time.
+    embed
+        Called with a plane instead of `Predictor.embed`, by callers that keep embeddings.
+    overwrite
+        Replace labels that are there, unless they are this very run's, unfinished.
+    cancelled
+        Asked after every window of a search.
+
+    Yields
+    ------
+    (done, total) in time points. Not asking for the next is as good as cancelling. Returns what is found.
+    """
     out = Path(out)
-    if "t" not in volume.axes:
+    if time not in volume.axes:
         raise VolumeError(f"{volume.name} has no time axis: its axes are {', '.join(volume.axes)}")
     check_target(volume, out)
     request = {
         **described(predictor, volume, c),
+        "time": time,
         "search": asdict(search or SearchSettings()),
         "thresholds": asdict(thresholds or Thresholds()),
         "links": asdict(links or LinkSettings()),
     }
     labels, shelf, _ = labels_of_run(volume, out, request, overwrite=overwrite)
+    series = Series(labels, time)
     note = shelf.noted() or {"done": 0}
-    if "tracks" in note:
-        return labels, _finished(labels, shelf, from_json(note["tracks"]))
-    count = volume.sizes["t"]
-    for t in range(note["done"], count):
-        if len(volume.spatial_axes) == 2:
-            found = look(
-                predictor, predictor.embed(volume.plane(t=t, c=c), lazily=True), search, cancelled=cancelled
-            )
-            if cancelled is not None and cancelled():
-                return labels, None
-            drawing = label_image(select(found.records, thresholds), volume.plane_shape(None))
-            _write(labels, (None, 0), _waiting(drawing), t)
-        elif not _segmented(
-            predictor,
-            volume,
-            labels,
-            t,
-            c,
-            search=search,
-            thresholds=thresholds,
-            links=links,
-            cancelled=cancelled,
-        ):
-            return labels, None
-        shelf.note({"done": t + 1})
-        if progress is not None:
-            progress(t + 1, count)
-    tracking = _solved(labels, tracks or TrackSettings())
-    shelf.note({"tracks": as_json(tracking)})
-    return labels, _finished(labels, shelf, tracking)
+    run = _Run(predictor, volume, series, c, cancelled or (lambda: False))
+    run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
+    run.embed = embed or run.embed
+    if "tracks" not in note:
+        for t in range(note["done"], len(series)):
+            scores = yield from run.frame(t, (t, len(series)))
+            if scores is None:
+                return Tracked(labels)
+            shelf.note(_scores_json(scores), f"scores-{t}")
+            shelf.note({"done": t + 1})
+            yield t + 1, len(series)
+        note = {"tracks": as_json(_solved(series, tracks or TrackSettings()))}
+        shelf.note(note)
+    return _finished(series, shelf, from_json(note["tracks"]))
 
 
-def _finished(labels: LabelVolume, shelf: RecordShelf, tracking: Tracking) -> Tracking:
-    """Give the objects their tracks' ids; what a killed run has renamed already stays as it is."""
-    _rename(labels, tracking, first=WAITING)
-    shelf.finish()
-    return _renamed(tracking)
+class _Run:
+    def __init__(
+        self, predictor: Predictor, volume: Volume, series: Series, c: int | None, cancelled: Cancelled
+    ) -> None:
+        self.predictor, self.volume, self.series, self.c = predictor, volume, series, c
+        self.cancelled = cancelled
+        self.search, self.thresholds = SearchSettings(), Thresholds()
+        self.links: LinkSettings | None = None
+        self.embed: Callable[[PlaneRef], Embedding] = self._embed
 
+    def _embed(self, plane: PlaneRef) -> Embedding:
+        return self.predictor.embed(self.volume.plane_at(plane, self.c), lazily=True)
 
-def _segmented(
-    predictor: Predictor, volume: Volume, labels: LabelVolume, t: int, c: int | None, **options: Any
-) -> bool:
-    """Find the objects of one time point in 3-D; False if cancelled."""
-    aside = labels.path.with_name(f"{labels.path.name}.t{t}.zarr")
-    report = segment_stack(predictor, volume, aside, t=t, c=c, **options)
-    if report.complete:
-        for where in _planes(labels):
-            _write(labels, where, _waiting(report.labels.read_plane(*where, t)), t)
+    def frame(self, t: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, Scores | None]:
+        """Write the objects of one time point, yielding `progress` meanwhile; None if cancelled."""
+        if len(self.series.axes) == 3:
+            return (yield from self._stack(t, progress))
+        (plane,) = self.series.planes(t)
+        found = Search(self.predictor, self.embed(plane))
+        for _ in found.run(self.search):
+            yield progress
+            if self.cancelled():
+                return None
+        records = select(found.records, self.thresholds)
+        self.series.write(plane, _waiting(label_image(records, self.volume.plane_shape(plane.axis))))
+        return {plane: {k: r.score for k, r in enumerate(records, start=1)}}
+
+    def _stack(self, t: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, Scores | None]:
+        labels = self.series.labels
+        aside = labels.path.with_name(f"{labels.path.name}.t{t}.zarr")
+        steps = stack_steps(
+            self.predictor,
+            self.volume,
+            aside,
+            t=t,
+            c=self.c,
+            search=self.search,
+            thresholds=self.thresholds,
+            links=self.links,
+            embed=lambda index: self.embed(PlaneRef("z", index, t)),
+            cancelled=self.cancelled,
+        )
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                report = end.value
+                break
+            yield progress
+        if not report.complete:
+            return None
+        for plane in self.series.planes(t):
+            self.series.write(plane, _waiting(report.labels.read_plane(plane.axis, plane.index, t)))
         shutil.rmtree(aside)
-    return report.complete
+        scores: Scores = {}
+        for k, found in report.objects.items():
+            for z, score in found.scores.items():
+                scores.setdefault(PlaneRef("z", z, t), {})[k] = score
+        return scores
+
+
+def _finished(series: Series, shelf: RecordShelf, tracking: Tracking) -> Tracked:
+    """Give the objects their tracks' ids; what a killed run has renamed already stays as it is."""
+    _rename(series, tracking, first=WAITING)
+    scores: dict[int, dict[PlaneRef, float]] = {}
+    for t in range(len(series)):
+        owner = tracking.ids_at(t)
+        for *where, k, score in shelf.noted(f"scores-{t}") or []:
+            if k + WAITING in owner:
+                scores.setdefault(owner[k + WAITING], {})[PlaneRef(*where)] = score
+    shelf.finish()
+    return Tracked(series.labels, _renamed(tracking), scores)
+
+
+def _scores_json(scores: Scores) -> list[list[Any]]:
+    return [[p.axis, p.index, p.t, k, s] for p, own in scores.items() for k, s in own.items()]
 
 
 def track_labels(labels: LabelVolume, settings: TrackSettings | None = None) -> Tracking:
@@ -152,36 +255,36 @@ def track_labels(labels: LabelVolume, settings: TrackSettings | None = None) -> 
     VolumeError
         The labels have no axis t.
     """
-    if "t" not in labels.axes:
-        raise VolumeError(f"{labels.path} has no time axis: its axes are {', '.join(labels.axes)}")
-    tracking = _solved(labels, settings or TrackSettings())
-    _rename(labels, tracking)
+    series = Series(labels)
+    tracking = _solved(series, settings or TrackSettings())
+    _rename(series, tracking)
     return _renamed(tracking)
 
 
-def _solved(labels: LabelVolume, settings: TrackSettings) -> Tracking:
+def _solved(series: Series, settings: TrackSettings) -> Tracking:
     frames = Frames(settings)
-    count = labels.shape[labels.axes.index("t")]
-    for t in range(count):
+    for t in range(len(series)):
         ids: set[int] = set()
-        for where in _planes(labels):
-            ids |= set(np.unique(labels.read_plane(*where, t)).tolist())
+        for plane in series.planes(t):
+            ids |= set(np.unique(series.read(plane)).tolist())
         frames.add_objects(t, sorted(ids - {0}))
         for earlier in range(max(0, t - frames.settings.max_gap - 1), t):
-            pairs = ((labels.read_plane(*w, earlier), labels.read_plane(*w, t)) for w in _planes(labels))
-            frames.add_overlaps(earlier, t, Contingency.of(pairs))
+            pairs = zip(series.planes(earlier), series.planes(t), strict=True)
+            frames.add_overlaps(
+                earlier, t, Contingency.of((series.read(a), series.read(b)) for a, b in pairs)
+            )
     return frames.solve()
 
 
-def _rename(labels: LabelVolume, tracking: Tracking, first: int = 1) -> None:
+def _rename(series: Series, tracking: Tracking, first: int = 1) -> None:
     """Replace every id from `first` on by that of its track, 0 if it has none."""
-    for t in range(labels.shape[labels.axes.index("t")]):
+    for t in range(len(series)):
         new = tracking.ids_at(t)
-        for where in _planes(labels):
-            plane = labels.read_plane(*where, t)
-            ids, places = np.unique(plane, return_inverse=True)
+        for plane in series.planes(t):
+            drawn = series.read(plane)
+            ids, places = np.unique(drawn, return_inverse=True)
             renamed = [new.get(k, 0) if k >= first else k for k in ids.tolist()]
-            _write(labels, where, np.array(renamed, np.uint32)[places].reshape(plane.shape), t)
+            series.write(plane, np.array(renamed, np.uint32)[places].reshape(drawn.shape))
 
 
 def _renamed(tracking: Tracking) -> Tracking:
@@ -191,16 +294,3 @@ def _renamed(tracking: Tracking) -> Tracking:
 
 def _waiting(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.where(labels > 0, labels + np.uint32(WAITING), 0).astype(np.uint32)
-
-
-def _write(labels: LabelVolume, where: tuple[str | None, int], plane: NDArray[np.uint32], t: int) -> None:
-    labels.write_box(*where, (0, 0, plane.shape[0], plane.shape[1]), plane, t=t)
-
-
-def _planes(labels: LabelVolume) -> Iterator[tuple[str | None, int]]:
-    """Yield axis and index of the planes of one time point."""
-    if len(labels.spatial_axes) == 2:
-        yield None, 0
-    else:
-        for z in range(labels.shape[labels.axes.index("z")]):
-            yield "z", z

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Tracks
 
 from napari_sam.proposals import NAME
-from napari_sam.widgets.automatic import SEEDS, AutomaticWidget
+from napari_sam.tracks import NAME as TRACKS
+from napari_sam.widgets.automatic import FILM, FOLLOW, LINK, SEEDS, AutomaticWidget
+from napari_sam.widgets.automatic import STACK as STACK_TEXT
 from src_core.predictor import Predictor
 from src_core.synthetic import make_stack
+from src_core.types import PlaneRef
 from tests.napari_sam.conftest import Desk
 
 STACK = make_stack(8_000_301, (4, 64, 64), "nuclei", 10.0)
@@ -140,3 +144,54 @@ def test_the_stack_becomes_drafts_and_a_stopped_run_goes_on(
     assert {o.id for o in drafts} == set(np.unique(stack).tolist()) - {0}
     assert any("slices searched" in text for text in told) and "draft object" in panel.report.value
     assert not list(session.labels.path.parent.glob("*automatic*")), "the search is not kept"
+
+
+def film(depth: int = 0) -> np.ndarray:
+    """One slice whose objects move by two pixels a time point; the same on each of `depth` slices."""
+    frames = np.stack([np.roll(STACK.image[1], 2 * t, 1) for t in range(3)])
+    return np.stack([frames] * depth, 1) if depth else frames
+
+
+def follow(desk: Desk, panel: AutomaticWidget) -> Tracks:
+    panel.run.native.click()
+    desk.wait(lambda: not desk.interaction.propagating, 240)
+    (layer,) = [x for x in desk.viewer.layers if isinstance(x, Tracks)]
+    return layer
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_film_is_followed_and_its_tracks_are_shown_where_the_image_is(
+    desk: Desk, panel: AutomaticWidget, depth: int
+) -> None:
+    axes = ("t", "z", "y", "x") if depth else ("t", "y", "x")
+    units = ("s", "um", "um", "um") if depth else ("s", "um", "um")
+    scale = (5.0, 2.0, 0.5, 0.5) if depth else (5.0, 0.5, 0.5)
+    image = desk.start(film(depth), axis_labels=axes, units=units, scale=scale)
+    assert panel.method.value == FOLLOW and panel.run.text == FILM and not panel.span.enabled
+    active = desk.viewer.layers.selection.active
+    layer = follow(desk, panel)
+    assert desk.viewer.layers.selection.active is active
+    assert layer.name == TRACKS and layer.ndim == image.ndim
+    assert np.allclose(layer.scale, image.scale) and layer.units == image.units
+    session = desk.interaction.session
+    ids = {o.id for o in session.objects.values() if o.scores}
+    assert ids == set(layer.data[:, 0].astype(int)) and len(ids) >= 3
+    assert not list(session.labels.path.parent.glob("*automatic*")), "the search is not kept"
+    places = [PlaneRef("z", 0, t) if depth else PlaneRef("z", t) for t in range(3)]
+    drawn = [session.labels.read_plane(p.axis, p.index, p.t) for p in places]
+    for k, t, *_, y, x in layer.data:
+        inside = np.argwhere(drawn[int(t)] == k)
+        assert np.allclose(inside.mean(0), (y, x)), "the middle of the object with this id"
+    assert sum(all((d == k).any() for d in drawn) for k in ids) >= 3, "ids stay"
+    again = follow(desk, panel) if not depth else layer
+    assert again is layer, "the same layer, brought up to date"
+    panel.reset_choices()  # what napari does whenever layers come or go
+    assert panel.method.value == FOLLOW
+
+
+def test_time_is_offered_only_where_it_may_be(desk: Desk, panel: AutomaticWidget) -> None:
+    desk.start(STACK.image)
+    assert FOLLOW in panel.method.choices and panel.method.value == LINK
+    assert panel.run.text == STACK_TEXT and panel.span.enabled
+    desk.start(STACK.image, axis_labels=("z", "y", "x"))
+    assert FOLLOW not in panel.method.choices

@@ -46,7 +46,8 @@ class LabelPredictor:
 
     def embed(self, plane: Any, *, lazily: bool = False) -> Embedding:
         """Return an embedding that shows the labels as a picture."""
-        picture = np.repeat((40 * (self.labels % 5)).astype(np.uint8)[..., None], 3, 2)
+        grey = np.where(self.labels > 0, 50 + 40 * (self.labels % 5), 0).astype(np.uint8)
+        picture = np.repeat(grey[..., None], 3, 2)
         return Embedding(picture, Tiling(whole(self.labels.shape, 512, 2.0)))
 
     def predict_many(

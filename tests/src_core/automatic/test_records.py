@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from src_core.automatic import Thresholds, label_image, select
-from src_core.automatic.records import moved_record, stability
+from src_core.automatic import Thresholds, label_image, select, usual_contrast
+from src_core.automatic.records import contrast, moved_record, stability
 from src_core.errors import PromptError
 from tests.src_core.automatic.stub import box, record
 
@@ -111,3 +113,22 @@ def test_ten_thousand_masks_on_a_large_plane_need_no_plane_each() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert labels.max() == 10_000 and peak < 300e6, "two label images and the boxes"
+
+
+def test_contrast_is_that_of_the_outline_and_a_rim_of_the_plane_is_none() -> None:
+    grey = np.where(box(0, 10, 20, 30), 0.75, 0.25).astype(np.float32)
+    grey[5:14, 16:24] = 0.0  # deep inside: not at the outline
+    assert contrast(grey, record(box(0, 10, 20, 30)).mask) == pytest.approx(0.5)
+    assert contrast(1 - grey, record(box(0, 10, 20, 30)).mask) == pytest.approx(-0.5)
+    assert contrast(grey, record(box(0, 0, 40, 60)).mask) == 0.0, "all of the plane"
+
+
+def test_masks_much_fainter_than_the_others_are_dropped() -> None:
+    clear = replace(record(box(10, 10, 20, 20)), contrast=0.4)
+    dark = replace(record(box(10, 30, 20, 40), 0.8), contrast=-0.3)
+    faint = [replace(record(box(25, x, 35, x + 8)), contrast=0.05) for x in (0, 10, 20)]
+    assert select([*faint, clear, dark]) == [clear, dark]
+    assert len(select([*faint, clear, dark], Thresholds(min_contrast=0.0))) == 5
+    assert select(faint) == faint, "compared with each other"
+    assert select(faint, usual=0.4) == [], "compared with the stack"
+    assert usual_contrast([*faint, clear, dark]) == pytest.approx(0.3) and usual_contrast([]) == 0.0

@@ -14,7 +14,19 @@ from src_core.automatic import SearchSettings
 from src_core.errors import PromptError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.synthetic import make_stack
-from src_core.tracking import TrackSettings, napari_tracks, read_ctc, run, track, track_labels, write_ctc
+from src_core.tracking import (
+    Series,
+    Tracking,
+    TrackSettings,
+    napari_tracks,
+    read_ctc,
+    run,
+    track,
+    track_labels,
+    track_steps,
+    write_ctc,
+)
+from src_core.types import PlaneRef
 
 SHAPE = (60, 80)
 
@@ -195,15 +207,15 @@ def test_a_run_killed_while_it_renames_goes_on_to_the_same_labels(
     class Killed(BaseException):
         pass
 
-    write = run._write
+    write = Series.write
 
-    def killed(labels: LabelVolume, where: Any, plane: Any, t: int) -> None:
-        if t == 1 and 0 < plane.max() < run.WAITING:
+    def killed(series: Series, plane: PlaneRef, ids: Any) -> None:
+        if plane.t == 1 and 0 < ids.max() < run.WAITING:
             raise Killed
-        write(labels, where, plane, t)
+        write(series, plane, ids)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_write", killed)
+        patch.setattr(Series, "write", killed)
         with pytest.raises(Killed):
             track(predictor, volume, tmp_path / "a.zarr", search=few)
     labels, tracking = track(predictor, volume, tmp_path / "a.zarr", search=few)
@@ -217,3 +229,36 @@ def test_a_cancelled_series_has_no_tracks(tmp_path: Path) -> None:
     volume = open_volume(np.random.default_rng(0).integers(0, 255, (3, 50, 50), np.uint8), axes="tyx")
     _, tracking = track(Predictor.load("nano", "cpu"), volume, tmp_path / "a.zarr", cancelled=lambda: True)
     assert tracking is None
+
+
+def test_a_film_whose_time_points_are_slices_is_followed_alike(tmp_path: Path) -> None:
+    stack = make_stack(8_000_301, (3, 96, 96), "nuclei", 10.0)
+    film = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
+    predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
+    found = []
+    for time in ("t", "z"):
+        volume = open_volume(film, axes=f"{time}yx")
+        steps = track_steps(predictor, volume, tmp_path / f"{time}.zarr", time=time, search=few)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found.append(end.value)
+                break
+    a, b = found
+    assert a.tracking == b.tracking and len(a.tracking.tracks) >= 3
+    for t in range(3):
+        drawn = Series(a.labels).read(PlaneRef(None, 0, t))
+        assert np.array_equal(drawn, Series(b.labels, "z").read(PlaneRef("z", t)))
+        for k in set(np.unique(drawn).tolist()) - {0}:
+            assert 0 < a.scores[k][PlaneRef(None, 0, t)] == b.scores[k][PlaneRef("z", t)] <= 1
+    assert np.array_equal(napari_tracks(a.tracking, a.labels)[0], napari_tracks(b.tracking, b.labels, "z")[0])
+
+
+def test_what_is_no_track_has_no_points(tmp_path: Path) -> None:
+    labels = written(dividing(), tmp_path)
+    tracking = track_labels(labels)
+    mother = next(iter(tracking.graph().values()))[0]
+    kept = Tracking({k: v for k, v in tracking.tracks.items() if k != mother})
+    points, graph = napari_tracks(kept, labels)
+    assert set(points[:, 0]) == set(kept.tracks) and graph == {}
