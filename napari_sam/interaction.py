@@ -135,6 +135,10 @@ class Interaction:
         self.worker.close(wait_s)
         self._sessions.forget()
 
+    def idle(self) -> bool:
+        """Say whether nothing is under way, here or on the worker."""
+        return self.worker.idle() and self.main.idle()
+
     @property
     def session(self) -> Session | None:
         """Objects and labels of the image being worked on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.scene import Scene
-from napari_sam.workers import Debounce
+from napari_sam.workers import Debounce, Once
 
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
@@ -22,6 +22,8 @@ class Watch:
         self.interaction = interaction
         viewer = interaction.viewer
         dims = viewer.dims.events
+        # napari shows the slice first; while the slider is dragged, slices that have gone already are left out.
+        self._moved = Once(interaction.main, self._another_slice)
         self._connected = [(e, self._on_dims) for e in (dims.current_step, dims.order, dims.ndisplay)]
         self._connected.append((viewer.layers.events.removed, self._on_removed))
         self._at_rest = Debounce(interaction.look, REST_MS)
@@ -39,6 +41,9 @@ class Watch:
         self._at_rest.close()
 
     def _on_dims(self, event: Any = None) -> None:
+        self._moved()
+
+    def _another_slice(self) -> None:
         interaction = self.interaction
         if interaction.prompting is None:
             return
