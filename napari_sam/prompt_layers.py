@@ -87,18 +87,28 @@ class Placed:
     def fill(self, part: NDArray[np.unsignedinteger], corner: NDArray[np.float64]) -> None:
         """Show pixels whose first one is the image's pixel `corner`.
 
-        New data and a new place make napari lay out all layers again; what can stay is left as it is.
+        New data and a new place make napari lay out all layers again; what can stay is left as it is. Of a hidden
+        layer, napari draws only what has become of it at last.
         """
         layer, place = self.layer, self._translate(corner)
-        same = layer.data.shape == part.shape
+        same, stays = layer.data.shape == part.shape, np.array_equal(layer.translate, place)
+        if not (same and stays):
+            self.hide()
         if same:
             layer.data[...] = part
         else:
             layer.data = part
-        if not np.array_equal(layer.translate, place):
+        if not stays:
             layer.translate = place
-        elif same:
+        if layer.visible:
             self.redraw()
+        else:
+            layer.visible = True
+
+    def hide(self) -> None:
+        """Show nothing, and draw no changes."""
+        if self.layer.visible:
+            self.layer.visible = False
 
     def redraw(self) -> None:
         """Show the pixels as they are now."""
@@ -143,23 +153,20 @@ class Preview(Placed):
         shape[rows], shape[columns] = part.shape
         corner = np.array([p or 0 for p in on_screen.position], float)
         corner[rows], corner[columns] = y.start, x.start
-        self.fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
         # The outline marks pixels: on a small image two of them would hide what they outline.
         contour = 1 if max(mask.shape) < 400 else 2
         if self.viewer.dims.ndisplay == 3:
             contour = 0  # napari has no outlines there, and warns of it
         if self.layer.contour != contour:
+            self.hide()
             self.layer.contour = contour
-        if not self.layer.visible:
-            self.layer.visible = True
+        self.fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
 
     def clear(self) -> None:
         """Show nothing."""
         if self.layer.data.any():
             self.layer.data[...] = 0
-            self.redraw()
-        if self.layer.contour:
-            self.layer.contour = 0  # an empty outline would still make napari warn in 3-D display
+            self.hide()  # napari slices what is hidden no more, and does not warn of outlines in 3-D display
 
 
 def _around(inside: NDArray[np.intp], size: int) -> slice:

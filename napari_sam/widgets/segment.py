@@ -191,7 +191,7 @@ class SegmentWidget(QWidget):
         except (SamError, OSError) as error:
             self.status.setText(str(error))
             notify(error)
-            self._show_choices()
+        self._show_choices()
 
     def _choose_candidate(self, index: int) -> None:
         if self.interaction.prompting is not None:
