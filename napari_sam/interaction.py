@@ -129,8 +129,8 @@ class Interaction:
         if self._closed:
             return
         self._closed = True
-        self._watch.close()
         self.leave(remove=viewer_stays, keep_labels=True)
+        self._watch.close()
         self.main.close()
         self.worker.close(wait_s)
         self._sessions.forget()

@@ -166,6 +166,7 @@ class Preview(Placed):
         """Show nothing."""
         if self.layer.data.any():
             self.layer.data[...] = 0
+            self.layer.thumbnail = np.zeros((0, 0, 4), np.uint8)  # napari takes it for an empty one
             self.hide()  # napari slices what is hidden no more, and does not warn of outlines in 3-D display
 
 

@@ -14,7 +14,6 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from src_core.errors import SamError
 from src_core.worker import InferenceWorker
 
-
 TURN_S = 0.004
 """How long calls that wait are made one after the other before the window gets to paint and listen."""
 

@@ -71,7 +71,7 @@ class SegmentWidget(QWidget):
         self.object = QLabel()
         self.status = QLabel(HINT)
         self.status.setWordWrap(True)
-        self.status.setMinimumHeight(34)
+        self.status.setMinimumHeight(44)  # two lines, so that the panel keeps its shape
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
 
         self.candidate_buttons = [QPushButton("–") for _ in range(3)]
