@@ -18,6 +18,22 @@ TURN_S = 0.004
 """How long calls that wait are made one after the other before the window gets to paint and listen."""
 
 
+class _Turns:
+    """Keeps what is called by timers apart: Qt lets all that are due go off before it paints."""
+
+    ended = 0.0
+
+    @classmethod
+    def taken(cls) -> bool:
+        """Say whether something has been called a moment ago, before the window has had its turn."""
+        return time.monotonic() - cls.ended < 0.001
+
+    @classmethod
+    def end(cls) -> None:
+        """Leave the next turn to the window."""
+        cls.ended = time.monotonic()
+
+
 class MainThread(QObject):
     """Calls functions on the thread it was made on, in order; does nothing any more once closed.
 
@@ -57,9 +73,12 @@ class MainThread(QObject):
 
     def _wake(self) -> None:
         if not self._turn.isActive():
-            self._turn.start()
+            self._turn.start(0)
 
     def _call_some(self) -> None:
+        if _Turns.taken():
+            self._turn.start(1)
+            return
         until = time.monotonic() + TURN_S
         while self._calls:
             callback, args = self._calls.popleft()
@@ -68,6 +87,7 @@ class MainThread(QObject):
             except Exception as error:
                 notify(error)
             if time.monotonic() > until:
+                _Turns.end()
                 break
         if self._calls:
             self._wake()
@@ -115,7 +135,11 @@ class Throttle(QObject):
         self._timer.stop()
 
     def _now(self) -> None:
+        if _Turns.taken():
+            self._timer.start(1)
+            return
         self._call()
+        _Turns.end()
         # Counted from the end, so that calls that take long leave as much time to everything else.
         self._last = time.monotonic()
 

@@ -240,6 +240,8 @@ class SegmentWidget(QWidget):
         self.propagate.setEnabled(ready and not interaction.propagating)
         self.propagate_all.setEnabled(ready and not interaction.propagating)
         self.stop.setVisible(interaction.propagating)
+        if not interaction.propagating:
+            self.progress.setVisible(False)  # its image may have gone before its end could be told
         self.from_layer.refresh()
         self._review_soon()
 

@@ -88,3 +88,16 @@ def test_a_throttle_never_calls_at_once_and_never_loses_the_last_call(qapp: QApp
     end = time.monotonic() + 0.05
     _until(lambda: time.monotonic() > end)
     assert len(got) == 2
+
+
+def test_two_throttles_that_are_due_together_leave_the_window_its_turn(qapp: QApplication) -> None:
+    order: list[str] = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: order.append("window"))
+    timer.start(0)
+    first, second = (Throttle(lambda name=name: order.append(name), 0) for name in ("first", "second"))
+    first()
+    second()
+    _until(lambda: {"first", "second"} <= set(order))
+    timer.stop()
+    assert "window" in order[order.index("first") : order.index("second")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_sam.widgets.segment import SegmentWidget
 from src_core import zoo
@@ -277,3 +278,27 @@ def test_the_model_shown_is_the_one_in_use(
     desk.interaction.changed.emit()
     desk.wait()
     assert panel.model.currentIndex() == -1
+
+
+def test_no_progress_is_left_when_the_image_goes_in_mid_propagation(desk: Desk, panel: SegmentWidget) -> None:
+    desk.predictor.delay_s = 0.05
+    _begin(desk, panel)
+    desk.click(6, 16, 16)
+    shown: list[object] = []
+    desk.interaction.progress_changed.connect(lambda progress, _: shown.append(progress))
+    desk.interaction.propagate()
+    end = time.monotonic() + 30
+    while len(shown) < 3 and time.monotonic() < end:
+        QApplication.processEvents()
+    assert desk.interaction.propagating and panel.progress.isVisible()
+    desk.viewer.layers.remove(desk.interaction.image)
+    desk.wait()
+    assert not panel.progress.isVisible() and not panel.stop.isVisible()
+
+
+def test_nothing_needs_room_that_it_has_not_had_before(desk: Desk, panel: SegmentWidget) -> None:
+    # A panel that grows makes napari lay out and paint the whole window at once.
+    _begin(desk, panel)
+    before = panel.minimumSizeHint()
+    panel._show_progress(PropagationProgress(3, 12), 5.0)
+    assert panel.progress.isVisible() and panel.minimumSizeHint() == before
