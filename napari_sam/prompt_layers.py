@@ -12,6 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_sam.layers import OnScreen
+from src_core.masks import bounds
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -143,11 +144,11 @@ class Preview(Placed):
 
     def show(self, on_screen: OnScreen, mask: NDArray[np.bool_]) -> None:
         """Show a (H, W) mask on its plane."""
-        inside = np.nonzero(mask)
-        if not len(inside[0]):
+        if not mask.any():
             self.clear()
             return
-        y, x = (_around(i, size) for i, size in zip(inside, mask.shape, strict=True))
+        y0, x0, y1, x1 = bounds(mask)
+        y, x = _around(y0, y1, mask.shape[0]), _around(x0, x1, mask.shape[1])
         part, (rows, columns) = mask[y, x], on_screen.kept
         shape = [1] * self.image.ndim
         shape[rows], shape[columns] = part.shape
@@ -170,9 +171,9 @@ class Preview(Placed):
             self.hide()  # napari slices what is hidden no more, and does not warn of outlines in 3-D display
 
 
-def _around(inside: NDArray[np.intp], size: int) -> slice:
-    """Return a part of 0 to `size` around positions; most get one of the same length, neighbours the same one."""
-    low, high = max(0, int(inside.min()) - MARGIN) // STEP * STEP, int(inside.max()) + 1 + MARGIN
+def _around(first: int, stop: int, size: int) -> slice:
+    """Return a part of 0 to `size` around another; most get one of the same length, neighbours the same one."""
+    low, high = max(0, first - MARGIN) // STEP * STEP, stop + MARGIN
     length = min(size, GRAIN * -(-(high - low) // GRAIN))
     start = min(low, size - length)
     return slice(start, start + length)
