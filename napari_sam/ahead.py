@@ -130,7 +130,7 @@ def _prepare(cache: EmbeddingCache, plane: PlaneRef, here: PlaneRef, view: View 
     cache.touch(here)
     embedding, tiles = cache.get(plane), cache.expected(plane, view)
     at_most = TILES_HERE if plane == here else TILES_BESIDE
-    if len(embedding.tiles) == 1:
+    if embedding.tiles.overview_suffices:
         yield  # encoded already
         return
     for tile in tiles[:at_most]:

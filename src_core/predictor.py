@@ -91,7 +91,7 @@ class Predictor:
         if not isinstance(plane, Plane):
             plane = open_volume(_colour8(plane)).plane()
         embedding = Embedding(plane, self.tiles(plane.shape), self.model)
-        if not lazily and len(embedding.tiles) == 1:
+        if not lazily and embedding.tiles.overview_suffices:
             embedding.features(0)
         return embedding
 
@@ -126,8 +126,8 @@ class Predictor:
         for prompt in prompts:
             prompt.check_inside(embedding.shape)
         native = self.model.native_tiles
-        sizes = (frames.LOW_RES[native], tiling.COMFORT_PX[native])
-        asked = [Question(prompt, embedding.tiles, *sizes) for prompt in prompts]
+        eyes, low_res = tiling.EYES[native], frames.LOW_RES[native]
+        asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in prompts]
         while groups := self._grouped(asked, multimask):
             for (tile, many, *_), members in groups.items():
                 for start in range(0, len(members), BATCH):
@@ -155,7 +155,8 @@ class Predictor:
     ) -> NDArray[np.bool_]:
         """Return the (H, W) bool mask of low-resolution logits (h, w) over a window, as `predict` does."""
         there = self.tiles(shape).starting_at(*window[:2])
-        tile = next((t for t in there if frames.window(self.model, t) == window), None)
+        fitting = (t for t in there if frames.low_res_shape(self.model, t) == logits.shape)
+        tile = next((t for t in fitting if frames.window(self.model, t) == window), None)
         if tile is None:
             raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
         part = frames.upscale(self.model, torch.from_numpy(logits)[None, None], tile)[0, 0]
@@ -200,12 +201,14 @@ class Predictor:
                 continue
             own = prompt.mask_window
             if own is None:
-                if len(embedding.tiles) > 1 or mask.shape != low_res:
+                overview = embedding.tiles.overview
+                fits = mask.shape == frames.low_res_shape(self.model, overview)
+                if not (fits and embedding.tiles.overview_suffices):
                     raise PromptError(
                         f"logits of shape {mask.shape} as mask, but {low_res} over one window expected: pass "
                         "Candidates.logits[k] and mask_window=Candidates.window, or a bool mask of the plane"
                     )
-                own = window
+                own = frames.window(self.model, overview)
             dense.append(frames.resample_logits(mask, own, window, low_res))
         return torch.from_numpy(np.stack(dense)).unsqueeze(1).to(self.model.device)
 

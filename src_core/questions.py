@@ -10,7 +10,7 @@ import numpy as np
 from src_core import frames, tiling
 from src_core.masks import bounds
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tiling, View
+from src_core.tiling import Extent, Eyes, Tiling, View
 from src_core.types import Candidates
 
 
@@ -18,9 +18,9 @@ class Question:
     """One object's prompts on their way to an answer.
 
     A box or a mask says how large the object is, and the tile fits it. Clicks do not: they are asked in the
-    overview, and the size of each answer says through which tile to look next, until nothing new comes of it;
-    then the answer counts that the network trusts most. An answer that its tile cuts is asked again through one
-    that shows more.
+    overview, and the size of each answer says through which tile to look next, until nothing new comes of it. What
+    the network does not trust it looks at more closely; then the answer counts that it trusts most. An answer that
+    its tile cuts is asked again through one that shows more.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class Question:
         Of the plane they are on.
     low_res_px
         Side of a low-resolution pixel of the network in network pixels.
-    comfort_px
-        How large, in network pixels, an object may be shown.
+    eyes
+        What the network sees well.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Question:
         The best so far.
     """
 
-    def __init__(self, prompt: Prompts, tiles: Tiling, low_res_px: int, comfort_px: float) -> None:
+    def __init__(self, prompt: Prompts, tiles: Tiling, low_res_px: int, eyes: Eyes) -> None:
         self.prompt, self._tiles = prompt, tiles
-        self._low_res_px, self._comfort_px = low_res_px, comfort_px
+        self._low_res_px, self._eyes = low_res_px, eyes
         self._extent = _extent(prompt, tiles.overview.shape)
         self._sized = prompt.box_yxyx is not None or prompt.mask is not None
         self.tile: int | None = self._fitting(self._extent) if self._sized else 0
@@ -80,6 +80,8 @@ class Question:
             self.answer, self._worth = found, worth
         if cut or not self._sized:
             self.tile = self._next(extent, zoom, cut, beside)
+        if self.tile is None and not self._sized:
+            self.tile = self._closer(extent)
 
     def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
         """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
@@ -92,8 +94,23 @@ class Question:
         known = wanted in self._tried or (not cut and self._tiles.zoom(wanted) in self._zooms)
         return None if known else wanted
 
+    def _closer(self, extent: Extent | None) -> int | None:
+        """Return a tile that shows what was clicked on larger than any before, None where that is not needed.
+
+        A small object is easily overlooked from afar, and something large around it shown instead.
+        """
+        trust, seen = self._worth[1], max(self._zooms)
+        zoom = next((g.zoom for g in self._tiles.grids if g.zoom > seen and g.zoom >= 1), None)
+        if zoom is None or trust >= self._eyes.trusted:
+            return None
+        side = 0.0 if extent is None else max(extent[2] - extent[0], extent[3] - extent[1])
+        if side * zoom > self._eyes.comfort_px and trust > self._eyes.doubted:
+            return None
+        index = self._tiles.fitting(self._extent, zoom)
+        return None if index in self._tried else index
+
     def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
-        comfortable = tiling.zoom_for(extent, self._low_res_px, self._comfort_px)
+        comfortable = tiling.zoom_for(extent, self._low_res_px, self._eyes.comfort_px)
         return self._tiles.fitting(extent, min(comfortable, finest))
 
 

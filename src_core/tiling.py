@@ -19,7 +19,7 @@ Extent = tuple[float, float, float, float]
 """(y0, x0, y1, x1) in pixels of the plane, half-open."""
 
 MAX_ZOOM = 2.0
-"""Small planes are enlarged at most this much: beyond it there is nothing more to see."""
+"""Small planes are enlarged at most this much as a whole; for small objects on them there are enlarged grids."""
 OVERLAP = 5 / 16
 """Neighbouring tiles share this part of their side, so that an object smaller than it lies whole in one."""
 OTHER_OVERLAP = 1 / 2
@@ -30,15 +30,36 @@ MIN_GAIN = 1.25
 """Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
 ZOOMS = (2, 4)
 """Enlarged grids."""
-COMFORT_PX = {True: 96.0, False: float("inf")}
-"""Larger objects are seen coarser, for networks with and without native tiles: what measured best for nano, which
-was trained on cells; Segment Anything knows objects of all sizes."""
 SAMPLES = 8
 """At so many places a tile, at least, is looked which tile shows them best."""
 NEAR = 16
 """Of tiles in view, at most so many rows and columns around the focus are considered: a plane may have thousands."""
 SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What a network sees well.
+
+    Attributes
+    ----------
+    comfort_px
+        Larger objects are seen coarser, in network pixels.
+    trusted
+        A click whose answer the network rates lower is asked again closer by, if the object then still fits well.
+    doubted
+        Below it, the click is asked again however large the object seems to be.
+    """
+
+    comfort_px: float
+    trusted: float
+    doubted: float
+
+
+EYES = {True: Eyes(96, 0.85, 0.7), False: Eyes(float("inf"), 0.5, 0.5)}
+"""For networks with native tiles and without: what measured best for nano, which was trained on cells. Segment
+Anything knows objects of all sizes, and a closer tile costs it seconds."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +208,11 @@ class Tiling(Sequence[Tile]):
         return next(found, range(1))
 
     @property
+    def overview_suffices(self) -> bool:
+        """Whether the overview shows every pixel: closer tiles are for small objects alone."""
+        return self.native == range(1)
+
+    @property
     def ahead(self) -> int:
         """How many tiles, from the first, are worth encoding ahead: all but the enlarged ones."""
         return 1 + sum(len(grid) for grid in self.grids if grid.zoom <= 1)
@@ -236,14 +262,15 @@ def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM) -> Tili
     shape, size
         In pixels.
     max_zoom
-        How much anything is enlarged at most.
+        How much the plane as a whole is enlarged at most. Where there is no limit, a plane that fits is enlarged
+        to `size`, and nothing closer is offered.
     """
     overview = whole(shape, size, max_zoom)
-    coarsest = size / max(shape)
-    if coarsest * MIN_GAIN > 1:
+    worth = min(size / max(shape), max_zoom) * MIN_GAIN
+    if worth > 1 and max_zoom == float("inf"):
         return Tiling(overview)
-    zooms = [1.0, *(float(z) for z in ZOOMS if z <= max_zoom)]
-    while zooms[0] / 2 >= coarsest * MIN_GAIN:
+    zooms = [z for z in (1.0, *(float(z) for z in ZOOMS)) if z >= worth]
+    while zooms and zooms[0] / 2 >= worth:
         zooms.insert(0, zooms[0] / 2)
     grids: list[Grid] = []
     for zoom in zooms:

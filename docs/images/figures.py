@@ -58,8 +58,8 @@ def main() -> None:
 def _gallery() -> Picture:
     """Planes of drawn stacks, each beside its outlines."""
     tiles = []
-    for seed in range(GALLERY_SEED, GALLERY_SEED + 24):
-        stack = make_stack(seed, (6, 256, 256))
+    for k in range(28):
+        stack = make_stack(GALLERY_SEED + k, (6, 256, 256), None if k < 24 else "scenes")
         image = _rgb(stack.image[3])
         tiles.append(np.concatenate([image, _outlined(image, stack.labels[3], TRUTH)], 1)[::2, ::2])
     return _grid(tiles, 4)

@@ -85,7 +85,7 @@ class EmbeddingCache:
             self.store, self._open_store = self._open_store(self.predictor), None
         if self.store is not None:
             embedding = self.store.get(plane)
-            if len(embedding.tiles) == 1:
+            if embedding.tiles.overview_suffices:
                 embedding.features(0)
             return embedding
         return self.predictor.embed(self.volume.plane_at(plane, self.channel))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from src_core.synthetic import optics
 from src_core.synthetic.fields import FloatArray, Packing, grid_px, pack, smooth_noise, tubes, warped
+from src_core.synthetic.scenes import draw_scene
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Stack:
     labels
         (z, y, x) uint16, 0 is background.
     family
-        What it imitates, one of `FAMILIES`.
+        What it imitates, one of `FAMILIES` or "scenes".
     z_step_px
         Distance between slices in pixels of the plane.
     """
@@ -180,11 +181,13 @@ def make_stack(
     shape
         (slices, side, side).
     family
-        One of `FAMILIES`; drawn at random by default.
+        One of `FAMILIES`, drawn at random by default, or "scenes", for which alone `radius_px` means nothing.
     radius_px
         Typical radius of an object in pixels; drawn at random by default.
     """
     rng = np.random.default_rng((seed, 20261124))
+    if family == "scenes":
+        return _film(rng, shape)
     name = family or str(rng.choice(list(FAMILIES), p=_WEIGHTS))
     radius = radius_px or float(np.exp(rng.uniform(np.log(7), np.log(60))))
     slices_per_object = rng.uniform(4, 24)
@@ -201,6 +204,17 @@ def make_stack(
     if name in ("nuclei", "membranes", "phase") and rng.random() < 0.2:
         return Stack(_colour(rng, grey), labels, name, z_step_px)
     return Stack(grey, labels, name, z_step_px)
+
+
+def drawn_family(seed: int) -> str:
+    """Return which of `FAMILIES` `make_stack` draws for a seed."""
+    return str(np.random.default_rng((seed, 20261124)).choice(list(FAMILIES), p=_WEIGHTS))
+
+
+def _film(rng: np.random.Generator, shape: tuple[int, int, int]) -> Stack:
+    picture, labels = draw_scene(rng, shape)
+    image = np.clip(optics.camera(rng, picture), 0, 1)
+    return Stack(np.asarray(np.rint(255 * image), np.uint8), labels, "scenes", 1.0)
 
 
 def _acquire(scene: _Scene, family: str, picture: FloatArray) -> FloatArray:

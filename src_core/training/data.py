@@ -17,10 +17,12 @@ from skimage.transform import resize
 
 from src_core.evaluation.datasets import read_labelled
 from src_core.files import write_atomically
-from src_core.synthetic import make_stack
+from src_core.synthetic import drawn_family, make_stack
 
 MIN_AREA_PX = 50
 STACK_SHAPE = (12, 256, 256)
+COMPLETE = ("nuclei", "tubes", "phase")
+"""Families of stacks in which all that is not an object is background, and looks like it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +34,10 @@ class Crop:
 
 
 class StackSource:
-    """Synthetic stacks, drawn once and kept on disk."""
+    """Synthetic stacks, drawn once and kept on disk; of one family, or by default of any."""
 
-    def __init__(self, folder: Path, count: int, first_seed: int) -> None:
-        self.folder, self.count, self.first_seed = folder, count, first_seed
+    def __init__(self, folder: Path, count: int, first_seed: int, family: str | None = None) -> None:
+        self.folder, self.count, self.first_seed, self.family = folder, count, first_seed, family
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
@@ -43,12 +45,16 @@ class StackSource:
         seed = self.first_seed + index % self.count
         path = self.folder / f"{seed}.npz"
         if not path.exists():
-            stack = make_stack(seed, STACK_SHAPE)
+            stack = make_stack(seed, STACK_SHAPE, self.family)
             write_atomically(
                 path, lambda part: np.savez_compressed(part, image=stack.image, labels=stack.labels)
             )
         with np.load(path) as kept:
             return kept["image"], kept["labels"].astype(np.int32)
+
+    def is_complete(self, index: int) -> bool:
+        """Say whether all that is not an object of stack `index` is background."""
+        return (self.family or drawn_family(self.first_seed + index % self.count)) in COMPLETE
 
 
 class ImageSource:

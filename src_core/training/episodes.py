@@ -17,7 +17,9 @@ from src_core.training.losses import mask_iou, prompt_loss
 from src_core.training.samples import Sample
 
 KINDS = ("click", "box", "click+box", "mask")
-KIND_WEIGHTS = (0.45, 0.33, 0.07, 0.15)
+KIND_WEIGHTS = (0.5, 0.3, 0.08, 0.12)
+NOWHERE = 0.15
+"""How often a first click falls on background: nothing is there, which the presence must say."""
 
 
 class Asked:
@@ -75,9 +77,7 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
     n_crops = len(sample.image_masks)
     single = tuple(f[:n_crops] for f in features)
     slices = tuple(f[n_crops:] for f in features)
-    on_planes = _correct(
-        model, single, sample.image_masks.reshape(-1, *sample.image_masks.shape[2:]), offset, rng, rounds
-    )
+    on_planes = _correct(model, single, sample.image_masks, sample.background, offset, rng, rounds)
     through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
     return Outcome(on_planes.loss + through_stack.loss, on_planes.scores | through_stack.scores)
 
@@ -85,27 +85,34 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
 def _correct(
     model: Nano,
     features: Features,
-    truths: NDArray[np.bool_],
+    image_masks: NDArray[np.bool_],
+    background: NDArray[np.bool_],
     offset: tuple[int, int],
     rng: np.random.Generator,
     rounds: int,
 ) -> Outcome:
     """Prompt, then click on the largest error of the answer, `rounds` times in all."""
     kind = str(rng.choice(KINDS, p=KIND_WEIGHTS))
+    truths = image_masks.reshape(-1, *image_masks.shape[2:])
+    clicked = truths
+    if kind == "click":
+        clicked, there = _somewhere(rng, truths, np.repeat(background, image_masks.shape[1], axis=0))
+        truths = truths & there[:, None, None]
     asked = Asked(len(truths), (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     if "box" in kind:
         asked.set_boxes([clicks.noisy_box(rng, t) for t in truths])
     if "click" in kind:
-        asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in truths])
+        asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in clicked])
     if kind == "mask":
         asked.masks = as_logits(np.stack([clicks.neighbour_mask(rng, t) for t in truths]))
     target = torch.from_numpy(truths).float()
+    real = target.flatten(1).any(1)
     total = torch.zeros(())
     ious: list[float] = []
     for k in range(rounds):
         logits, iou, presence = asked.decode(model, features, offset)
         total = total + prompt_loss(logits, iou, presence, target, ambiguous=k == 0 and kind == "click")
-        ious.append(float(mask_iou(logits[:, :1], target).mean()))
+        ious.append(float(mask_iou(logits[:, :1], target)[real].mean()))
         if k + 1 < rounds:
             best = _best(logits, iou)
             guesses = best[:, 0].numpy() > 0
@@ -113,7 +120,20 @@ def _correct(
                 rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)]
             )
             asked.masks = best
-    return Outcome(total / rounds, {"first": ious[0], "corrected": ious[-1]})
+    return Outcome(total / rounds, {"first": ious[0], "corrected": ious[-1]} if real.any() else {})
+
+
+def _somewhere(
+    rng: np.random.Generator, truths: NDArray[np.bool_], background: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return what to click on, now and then the background, and whether it is the object."""
+    nowhere = (rng.random(len(truths)) < NOWHERE) & background.any((1, 2))
+    clicked = truths.copy()
+    for i in np.nonzero(nowhere)[0]:
+        free = np.flatnonzero(background[i])
+        clicked[i] = False
+        clicked[i].flat[rng.choice(free)] = True
+    return clicked, ~nowhere
 
 
 def _propagate(

@@ -45,7 +45,7 @@ class TrainConfig:
     steps, learning_rate, weight_decay, warmup, ema
         The schedule.
     n_stacks
-        How many synthetic stacks are drawn.
+        How many synthetic stacks are drawn, and a quarter as many scenes.
     seed
         Decides initial weights, data and prompts.
     checkpoint_every
@@ -63,7 +63,7 @@ class TrainConfig:
     images: Path | None = None
     excluded: tuple[str, ...] = ()
     start: Path | None = None
-    steps: int = 3600
+    steps: int = 2800
     learning_rate: float = 8e-4
     weight_decay: float = 0.02
     warmup: int = 100
@@ -128,6 +128,9 @@ def train(
         ImageSource(files) if files else None,
         seed=config.seed,
         steps=config.steps,
+        scenes=StackSource(
+            config.out / "scenes", max(1, config.n_stacks // 4), 1_000_000 * (config.seed + 1), "scenes"
+        ),
         **config.samples,
     )
     loader = DataLoader(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from torch.utils.data import Dataset
 
 from src_core.errors import SamError
@@ -23,6 +24,10 @@ from src_core.training.data import (
     stack_crop,
 )
 
+SCENES = 0.2
+"""How often scenes stand in for stacks."""
+CLEAR = 2
+"""So many low-resolution pixels from any object begins the background."""
 OPTIONS = ("side", "crops", "objects_per_crop", "frames", "objects_per_stack")
 
 
@@ -38,11 +43,14 @@ class Sample:
         (G, n, s, s) bool at low resolution: n objects a crop.
     stack_masks
         (T, m, s, s) bool: m objects followed through the slices; all are on the first.
+    background
+        (G, s, s) bool: where on the single crops there is surely no object; nowhere if that is not known.
     """
 
     images: NDArray[np.uint8]
     image_masks: NDArray[np.bool_]
     stack_masks: NDArray[np.bool_]
+    background: NDArray[np.bool_]
 
 
 def check_options(options: Mapping[str, int]) -> None:
@@ -65,6 +73,8 @@ class Samples(Dataset[Sample]):
     ----------
     stacks, images
         Where crops come from: every other single crop from the images, if there are any.
+    scenes
+        Stacks that stand in for one in five of `stacks`, if there are any.
     seed, steps
         What is drawn, and for how many steps.
     side
@@ -87,8 +97,9 @@ class Samples(Dataset[Sample]):
         objects_per_crop: int = 2,
         frames: int = 6,
         objects_per_stack: int = 3,
+        scenes: StackSource | None = None,
     ) -> None:
-        self.stacks, self.images = stacks, images
+        self.stacks, self.images, self.scenes = stacks, images, scenes
         self.seed, self.steps, self.side = seed, steps, side
         self.crops, self.objects_per_crop = crops, objects_per_crop
         self.frames, self.objects_per_stack = frames, objects_per_stack
@@ -103,30 +114,39 @@ class Samples(Dataset[Sample]):
         side = unit * int(rng.integers(math.ceil(0.625 * self.side / unit), self.side // unit + 1))
         images: list[NDArray[np.uint8]] = []
         masks: list[NDArray[np.bool_]] = []
+        background: list[NDArray[np.bool_]] = []
         while len(images) < self.crops:
             real = self.images is not None and len(images) % 2 == 1
-            crop = self._image(rng, real, side)
+            crop, complete = self._image(rng, real, side)
             chosen = _choose(rng, crop, self.objects_per_crop) if crop else None
             if crop and chosen is not None:
                 images.append(crop.images[0])
                 masks.append(low_res_masks(crop.labels[0], chosen))
+                background.append(_background(crop.labels[0], complete))
         while True:
             crop = self._stack(rng, side)
             chosen = _choose(rng, crop, self.objects_per_stack, ends=True)
             if chosen is not None:
                 break
         frames = np.stack([low_res_masks(labels, chosen) for labels in crop.labels])
-        return Sample(np.concatenate([np.stack(images), crop.images]), np.stack(masks), frames)
+        crops = np.concatenate([np.stack(images), crop.images])
+        return Sample(crops, np.stack(masks), frames, np.stack(background))
 
-    def _image(self, rng: np.random.Generator, real: bool, side: int) -> Crop | None:
+    def _image(self, rng: np.random.Generator, real: bool, side: int) -> tuple[Crop | None, bool]:
         if real and self.images is not None:
-            return image_crop(rng, *self.images.get(int(rng.integers(1 << 30))), side=side)
-        image, labels = self.stacks.get(int(rng.integers(self.stacks.count)))
+            return image_crop(rng, *self.images.get(int(rng.integers(1 << 30))), side=side), True
+        source = self._source(rng)
+        index = int(rng.integers(source.count))
+        image, labels = source.get(index)
         z = int(rng.integers(len(image)))
-        return image_crop(rng, image[z], labels[z], side=side)
+        return image_crop(rng, image[z], labels[z], side=side), source.is_complete(index)
 
     def _stack(self, rng: np.random.Generator, side: int) -> Crop:
-        return stack_crop(rng, *self.stacks.get(int(rng.integers(self.stacks.count))), side, self.frames)
+        source = self._source(rng)
+        return stack_crop(rng, *source.get(int(rng.integers(source.count))), side, self.frames)
+
+    def _source(self, rng: np.random.Generator) -> StackSource:
+        return self.scenes if self.scenes is not None and rng.random() < SCENES else self.stacks
 
 
 def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False) -> NDArray[np.int64] | None:
@@ -140,6 +160,12 @@ def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False
     if ends:
         weights[~np.isin(ids, crop.labels[-1])] = 2.0
     return rng.choice(ids, count, replace=len(ids) < count, p=weights / weights.sum())
+
+
+def _background(labels: NDArray[np.int32], complete: bool) -> NDArray[np.bool_]:
+    """Return (S / 2, S / 2) bool: what is well outside all objects of a (S, S) label plane."""
+    nothing = ~low_res_masks((labels != 0).astype(np.int32), np.array([1]))[0]
+    return np.asarray(ndi.binary_erosion(nothing, iterations=CLEAR) if complete else np.zeros_like(nothing))
 
 
 def low_res_masks(labels: NDArray[np.int32], ids: NDArray[np.int64]) -> NDArray[np.bool_]:

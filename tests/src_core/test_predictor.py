@@ -427,7 +427,7 @@ def test_whole_planes_only_where_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("model", [_Threshold, _Reference])
 @pytest.mark.parametrize(
-    ("side", "likes_small", "zoom"), [(10, 2, 4), (90, 1, 1), (150, 0.5, 1), (380, 0.25, 0.5), (900, 0, 0.25)]
+    ("side", "likes_small", "zoom"), [(10, 4, 4), (90, 1, 1), (150, 0.5, 1), (380, 0.25, 0.5), (900, 0, 0.25)]
 )
 def test_a_box_is_answered_where_it_fits(
     model: type[_Threshold], side: int, likes_small: float, zoom: float
@@ -496,8 +496,34 @@ def test_points_outside_the_object_and_the_tile_are_left_out() -> None:
     predictor = Predictor(model)
     embedding = predictor.embed(_bright((600, 1000), (300, 700, 340, 760)))
     predictor.predict(embedding, Prompts([(310, 720), (320, 800), (10, 5)], [1, 0, 0]))
+    assert seen[0] == [[1, 0, 0]], "the overview shows all of them"
+    assert seen[1:]
+    assert all(labels == [[1, 0]] for labels in seen[1:])
+    seen.clear()
     predictor.predict(embedding, Prompts([(10, 5), (590, 990)], [0, 0]))
-    assert seen == [[[1, 0, 0]], [[1, 0]], [[0, 0]]], "the overview shows all of them"
+    assert seen[0] == [[0, 0]]
+
+
+class _Overlooking(_Threshold):
+    """Takes a small object for everything when it sees the whole plane, and says how sure it is of that."""
+
+    def __init__(self, sure: float) -> None:
+        super().__init__()
+        self.sure = sure
+
+    def decode(self, features: Features, *args: Any, **kwargs: Any) -> Decoded:
+        found = super().decode(features, *args, **kwargs)
+        if features[0].shape[-2:] == (160, 256):
+            return found._replace(logits=found.logits.abs() + 1, iou=torch.full_like(found.iou, self.sure))
+        return found
+
+
+@pytest.mark.parametrize(("sure", "zooms"), [(0.4, [0.512, 1]), (0.9, [0.512])])
+def test_what_the_network_does_not_trust_it_looks_at_more_closely(sure: float, zooms: list[float]) -> None:
+    image = _bright((600, 1000), (300, 700, 340, 760))
+    found, seen = _seen(Predictor(_Overlooking(sure)), image, Prompts([(310, 720)]))
+    assert seen == pytest.approx(zooms)
+    assert (_iou(found.masks[0], image) > 0.9) == (len(zooms) > 1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20000), (20000, 1), (3, 700), (640, 2), (100, 90)])

@@ -60,8 +60,13 @@ def test_the_tiles_of_every_grid_cover_every_pixel_and_stay_inside(shape: tuple[
         tiles[len(tiles)]
 
 
-def test_every_tile_of_a_network_without_a_limit_is_enlarged_further_than_nanos() -> None:
-    assert [g.zoom for g in tiling.tiled((4096, 4096), 512).grids] == [0.25, 0.5, 1, 2]
+def test_grids_go_on_from_where_the_overview_ends() -> None:
+    assert [g.zoom for g in tiling.tiled((4096, 4096), 512).grids] == [0.25, 0.5, 1, 2, 4]
+    assert [g.zoom for g in tiling.tiled((480, 300), 512).grids] == [2, 4]
+    assert [g.zoom for g in tiling.tiled((100, 90), 512).grids] == [4]
+    assert tiling.tiled((100, 90), 512).overview_suffices
+    assert not tiling.tiled((700, 90), 512).overview_suffices
+    assert tiling.tiled((100, 90), 1024, float("inf")).grids == ()
     assert [g.zoom for g in tiling.tiled((4096, 4096), 1024, float("inf")).grids] == [0.5, 1, 2, 4]
 
 

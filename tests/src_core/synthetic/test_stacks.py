@@ -6,15 +6,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
-from src_core.synthetic import FAMILIES, make_stack
+from src_core.synthetic import FAMILIES, drawn_family, make_stack
 from src_core.synthetic.fields import grid_px, pack, smooth_noise, tubes
 from src_core.synthetic.optics import blur, resample, sections, to_uint8
+from src_core.synthetic.scenes import MIN_VISIBLE_PX
 
 SHAPE = (6, 64, 64)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "scenes"])
 def test_a_seed_is_a_stack(family: str) -> None:
     a, b, c = (make_stack(seed, SHAPE, family) for seed in (3, 3, 4))
     assert np.array_equal(a.image, b.image)
@@ -23,7 +25,7 @@ def test_a_seed_is_a_stack(family: str) -> None:
     assert not np.array_equal(a.labels, c.labels)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "scenes"])
 def test_shapes_and_dtypes(family: str) -> None:
     for seed in range(3):
         stack = make_stack(seed, SHAPE, family)
@@ -54,6 +56,28 @@ def test_families_and_colour_occur_by_themselves() -> None:
     stacks = [make_stack(seed, (2, 32, 32)) for seed in range(60)]
     assert {s.family for s in stacks} == set(FAMILIES)
     assert {s.image.ndim for s in stacks} == {3, 4}
+
+
+def test_the_family_of_a_seed_is_known_without_drawing_it() -> None:
+    assert [drawn_family(seed) for seed in range(20)] == [
+        make_stack(seed, (2, 32, 32)).family for seed in range(20)
+    ]
+
+
+def test_objects_of_a_scene_cover_each_other_and_move() -> None:
+    stack = make_stack(0, (8, 128, 128), "scenes")
+    assert stack.image.ndim == 4
+    areas = np.stack([np.bincount(plane.ravel(), minlength=200)[1:] for plane in stack.labels])
+    assert (areas[areas > 0] >= MIN_VISIBLE_PX).all()
+    there = np.nonzero((areas > 0).all(0))[0] + 1
+    assert len(there) >= 3
+    moved = [(stack.labels[0] == k) != (stack.labels[-1] == k) for k in there]
+    assert all(m.any() for m in moved)
+    # A colour of its own: an object differs from what surrounds it.
+    for k in there:
+        inside = stack.labels[0] == k
+        around = binary_dilation(inside, iterations=4) & ~inside
+        assert np.abs(stack.image[0][inside].mean(0) - stack.image[0][around].mean(0)).max() > 3
 
 
 def test_objects_go_on_from_slice_to_slice() -> None:

@@ -70,6 +70,30 @@ def test_a_sample_has_the_promised_shapes_and_no_empty_object(stacks: data.Stack
         assert sample.stack_masks[0].any((1, 2)).all()  # all are on the first slice
 
 
+def test_background_is_far_from_objects_and_only_where_it_is_known(
+    stacks: data.StackSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.StackSource, "is_complete", lambda self, index: True)
+    samples = _samples(stacks)
+    found = [samples[step] for step in range(6)]
+    assert all(s.background.shape == (2, 32, 32) for s in found)
+    assert any(s.background.any() for s in found)
+    assert not any((s.background[:, None] & s.image_masks).any() for s in found)
+    monkeypatch.setattr(data.StackSource, "is_complete", lambda self, index: False)
+    assert not any(samples[step].background.any() for step in range(6))
+
+
+def test_scenes_stand_in_for_some_stacks(stacks: data.StackSource, tmp_path: Path) -> None:
+    scenes = data.StackSource(tmp_path / "scenes", count=2, first_seed=11, family="scenes")
+    assert not scenes.is_complete(0)
+    samples = Samples(stacks, None, seed=0, steps=9, side=64, crops=2, frames=3, scenes=scenes)
+    for step in range(6):
+        samples[step]
+    assert {p.name for p in scenes.folder.iterdir()} <= {"11.npz", "12.npz"}
+    assert list(scenes.folder.iterdir())
+    assert list(stacks.folder.iterdir())
+
+
 def test_labelled_images_take_turns_with_stacks(stacks: data.StackSource, tmp_path: Path) -> None:
     labels = np.zeros((80, 90), np.uint16)
     labels[10:70, 10:80] = 3
