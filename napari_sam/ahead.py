@@ -9,6 +9,7 @@ from napari_sam.layers import OnScreen
 from src_core import zoo
 from src_core.embeddings import EmbeddingCache, EmbeddingStore, pays
 from src_core.embeddings.location import embeddings_beside
+from src_core.errors import CheckpointError
 from src_core.predictor import Predictor
 from src_core.session import Session
 from src_core.tiling import View
@@ -95,7 +96,10 @@ class Ahead:
     def _load(self) -> Predictor:
         """Return the network, loading it if need be; on the worker."""
         if self.predictor is None or self.predictor.name != self.model_name:
-            self.predictor = Predictor(zoo.load(self.model_name), self.model_name)
+            try:
+                self.predictor = Predictor(zoo.load(self.model_name), self.model_name)
+            except CheckpointError as error:
+                raise instead(self.model_name, error) from error
         return self.predictor
 
     def _ready(self, _: Any) -> None:
@@ -107,6 +111,18 @@ class Ahead:
         if str(error) != self._told:
             self._told = str(error)
             self.interaction.failed(error)
+
+
+def instead(name: str, error: BaseException) -> BaseException:
+    """Return what to tell the user of a network that is not here and cannot be fetched; other errors as they are."""
+    known = {info.name: info for info in zoo.models()}.get(name)
+    # What comes from the network (the other one) says nothing to somebody without it.
+    if known is None or known.downloaded is not None or not isinstance(error.__cause__, OSError):
+        return error
+    return CheckpointError(
+        f"The model {name} is not on this computer, and it could not be downloaded. Choose the model nano, which "
+        f"is always here, or put the file {known.file} in the folder {known.path.parent} (from {known.url})."
+    )
 
 
 def _prepare(cache: EmbeddingCache, plane: PlaneRef, here: PlaneRef, view: View | None) -> Iterator[None]:

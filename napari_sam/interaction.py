@@ -129,11 +129,15 @@ class Interaction:
         if self._closed:
             return
         self._closed = True
-        self._watch.close()
         self.leave(remove=viewer_stays, keep_labels=True)
+        self._watch.close()
         self.main.close()
         self.worker.close(wait_s)
         self._sessions.forget()
+
+    def idle(self) -> bool:
+        """Say whether nothing is under way, here or on the worker."""
+        return self.worker.idle() and self.main.idle()
 
     @property
     def session(self) -> Session | None:

@@ -84,14 +84,22 @@ def adopt(interaction: Interaction, scene: Scene) -> None:
     def adopted(_: bool) -> None:
         ready()
         if interaction.scene is scene:
-            again = f"{len(session.objects)} objects from before. N starts the next; or click to change one."
-            interaction.said.emit(again if session.objects else "Click on an object.")
+            interaction.said.emit(_welcome(session))
 
     def failed(error: BaseException) -> None:
         ready()
         interaction.failed(error)
 
     interaction.worker.submit(lambda: go_on(session), Priority.CLICK, adopted, failed)
+
+
+def _welcome(session: Session) -> str:
+    """Say what is there and what can be done with it."""
+    count = len(session.objects)
+    there = f"{count} object{'' if count == 1 else 's'} from before."
+    if session.read_only:
+        return f"{there} Another window works on this image: here it can only be looked at."
+    return f"{there} N starts the next; or click to change one." if count else "Click on an object."
 
 
 def tell(session: Session) -> None:

@@ -12,6 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_sam.layers import OnScreen
+from src_core.masks import bounds
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -87,18 +88,28 @@ class Placed:
     def fill(self, part: NDArray[np.unsignedinteger], corner: NDArray[np.float64]) -> None:
         """Show pixels whose first one is the image's pixel `corner`.
 
-        New data and a new place make napari lay out all layers again; what can stay is left as it is.
+        New data and a new place make napari lay out all layers again; what can stay is left as it is. Of a hidden
+        layer, napari draws only what has become of it at last.
         """
         layer, place = self.layer, self._translate(corner)
-        same = layer.data.shape == part.shape
+        same, stays = layer.data.shape == part.shape, np.array_equal(layer.translate, place)
+        if not (same and stays):
+            self.hide()
         if same:
             layer.data[...] = part
         else:
             layer.data = part
-        if not np.array_equal(layer.translate, place):
+        if not stays:
             layer.translate = place
-        elif same:
+        if layer.visible:
             self.redraw()
+        else:
+            layer.visible = True
+
+    def hide(self) -> None:
+        """Show nothing, and draw no changes."""
+        if self.layer.visible:
+            self.layer.visible = False
 
     def redraw(self) -> None:
         """Show the pixels as they are now."""
@@ -133,38 +144,36 @@ class Preview(Placed):
 
     def show(self, on_screen: OnScreen, mask: NDArray[np.bool_]) -> None:
         """Show a (H, W) mask on its plane."""
-        inside = np.nonzero(mask)
-        if not len(inside[0]):
+        if not mask.any():
             self.clear()
             return
-        y, x = (_around(i, size) for i, size in zip(inside, mask.shape, strict=True))
+        y0, x0, y1, x1 = bounds(mask)
+        y, x = _around(y0, y1, mask.shape[0]), _around(x0, x1, mask.shape[1])
         part, (rows, columns) = mask[y, x], on_screen.kept
         shape = [1] * self.image.ndim
         shape[rows], shape[columns] = part.shape
         corner = np.array([p or 0 for p in on_screen.position], float)
         corner[rows], corner[columns] = y.start, x.start
-        self.fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
         # The outline marks pixels: on a small image two of them would hide what they outline.
         contour = 1 if max(mask.shape) < 400 else 2
         if self.viewer.dims.ndisplay == 3:
             contour = 0  # napari has no outlines there, and warns of it
         if self.layer.contour != contour:
+            self.hide()
             self.layer.contour = contour
-        if not self.layer.visible:
-            self.layer.visible = True
+        self.fill((part if rows < columns else part.T).astype(np.uint8).reshape(shape), corner)
 
     def clear(self) -> None:
         """Show nothing."""
         if self.layer.data.any():
             self.layer.data[...] = 0
-            self.redraw()
-        if self.layer.contour:
-            self.layer.contour = 0  # an empty outline would still make napari warn in 3-D display
+            self.layer.thumbnail = np.zeros((0, 0, 4), np.uint8)  # napari takes it for an empty one
+            self.hide()  # napari slices what is hidden no more, and does not warn of outlines in 3-D display
 
 
-def _around(inside: NDArray[np.intp], size: int) -> slice:
-    """Return a part of 0 to `size` around positions; most get one of the same length, neighbours the same one."""
-    low, high = max(0, int(inside.min()) - MARGIN) // STEP * STEP, int(inside.max()) + 1 + MARGIN
+def _around(first: int, stop: int, size: int) -> slice:
+    """Return a part of 0 to `size` around another; most get one of the same length, neighbours the same one."""
+    low, high = max(0, first - MARGIN) // STEP * STEP, stop + MARGIN
     length = min(size, GRAIN * -(-(high - low) // GRAIN))
     start = min(low, size - length)
     return slice(start, start + length)

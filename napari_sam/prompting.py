@@ -80,9 +80,11 @@ class Prompting:
 
         def answer() -> Candidates:
             existing = session.mask(plane, identity) if feedback is None and prompts.mask is None else None
-            return cache.predictor.predict(
+            found = cache.predictor.predict(
                 cache.get(plane), with_mask(prompts, feedback, existing), multimask=True
             )
+            question.packed = pack(plane, identity, found, 0)
+            return found
 
         question = self._waiting = Question(plane, identity, prompts)
 
@@ -163,9 +165,10 @@ class Prompting:
     def _show(self, on_screen: OnScreen) -> None:
         if self.candidates is None or self._asked is None:
             return
-        plane, identity = self._asked.plane, self._asked.identity
+        asked = self._asked
         self.scene.preview.show(on_screen, self.candidates.masks[self.chosen])
-        self.scene.session.wait_with(pack(plane, identity, self.candidates, self.chosen))
+        packed = asked.packed or pack(asked.plane, asked.identity, self.candidates, self.chosen)
+        self.scene.session.wait_with({**packed, "chosen": self.chosen})
         score = float(self.candidates.scores[self.chosen])
         self.interaction.said.emit(
             f"Candidate {self.chosen + 1} of {len(self.candidates)}, score {score:.2f}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class Question:
         What has been asked.
     job
         The work of answering.
+    packed
+        The answer as the session keeps it, made by the worker: packing masks takes a while.
     keep
         Whether the user has said already, before seeing it, that the best mask is to be kept.
     then
@@ -36,6 +39,7 @@ class Question:
     identity: int
     prompts: Prompts
     job: Job | None = None
+    packed: dict[str, Any] | None = None
     keep: bool = False
     then: Callable[[], None] | None = None
 

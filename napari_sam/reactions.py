@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam import painting
 from napari_sam.scene import Scene
-from napari_sam.workers import Debounce, Throttle, notify
+from napari_sam.workers import Debounce, Once, Throttle, notify
 from src_core.errors import SessionError
 from src_core.types import PlaneRef
 
@@ -28,12 +28,15 @@ class Reactions:
         self.interaction, self.scene = interaction, scene
         self._redraw = Throttle(scene.refresh_labels, REFRESH_MS)
         self._contrast = Debounce(self._renew_contrast, QUIET_MS)
+        self._written: set[PlaneRef] = set()
+        self._look = Once(interaction.main, self._labels_changed_here)
         self._told = False
         session = scene.session
         scene.listen(scene.image.events.contrast_limits, self._on_contrast)
         scene.listen(scene.labels.events.paint, self._on_paint)
         scene.listen(scene.labels.events.selected_label, self._on_selected_label)
         scene.listen(session.labels_changed, self._labels_changed)
+        self._tell = Once(interaction.main, interaction.changed.emit)
         scene.listen(session.objects_changed, self._session_changed)
         scene.listen(session.history_changed, self._session_changed)
         scene.listen(session.troubled, self._troubled)
@@ -97,11 +100,14 @@ class Reactions:
     # These come from the worker.
 
     def _labels_changed(self, plane: PlaneRef, _: Any) -> None:
-        self.interaction.main(self._labels_changed_here, plane)
+        self._written.add(plane)
+        self._look()
 
-    def _labels_changed_here(self, plane: PlaneRef) -> None:
-        on_screen = self.interaction.on_screen()
-        shown = on_screen is not None and on_screen.plane == plane
+    def _labels_changed_here(self) -> None:
+        on_screen, shown = self.interaction.on_screen(), False
+        while self._written:
+            plane = self._written.pop()
+            shown |= on_screen is not None and on_screen.plane == plane
         if shown or self.scene.viewer.dims.ndisplay == 3:
             self._redraw()
 
@@ -109,4 +115,4 @@ class Reactions:
         self.interaction.main(notify, problem)
 
     def _session_changed(self) -> None:
-        self.interaction.main(self.interaction.changed.emit)
+        self._tell()

@@ -96,9 +96,11 @@ class Scene:
         sign = "negative" if negative else "positive"
         wanted = {"object": identity, "label": sign}
         for layer in (self.points, self.boxes):
-            known = {k: v for k, v in wanted.items() if k in layer.features}
             # A script may have given a layer features of its own, which napari wants repeated.
-            layer.feature_defaults = {**layer.feature_defaults.iloc[0].to_dict(), **known}
+            now = layer.feature_defaults.iloc[0].to_dict()
+            known = {k: v for k, v in wanted.items() if k in layer.features}
+            if any(now.get(k) != v for k, v in known.items()):
+                layer.feature_defaults = {**now, **known}
 
     def show_current(self) -> None:
         """Show the points of the current object only, and paint with its id."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_sam.opengl import forget_arrays
 from napari_sam.scene import Scene
-from napari_sam.workers import Debounce
+from napari_sam.workers import Debounce, Once
 
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
@@ -22,7 +23,10 @@ class Watch:
         self.interaction = interaction
         viewer = interaction.viewer
         dims = viewer.dims.events
+        # napari shows the slice first; while the slider is dragged, slices that have gone already are left out.
+        self._moved = Once(interaction.main, self._another_slice)
         self._connected = [(e, self._on_dims) for e in (dims.current_step, dims.order, dims.ndisplay)]
+        self._connected.append((viewer.layers.events.removing, self._on_removing))
         self._connected.append((viewer.layers.events.removed, self._on_removed))
         self._at_rest = Debounce(interaction.look, REST_MS)
         camera = getattr(viewer, "scene", viewer).camera.events  # napari 0.9 has moved it
@@ -39,6 +43,9 @@ class Watch:
         self._at_rest.close()
 
     def _on_dims(self, event: Any = None) -> None:
+        self._moved()
+
+    def _another_slice(self) -> None:
         interaction = self.interaction
         if interaction.prompting is None:
             return
@@ -52,6 +59,9 @@ class Watch:
     def _on_move(self, event: Any = None) -> None:
         if self.interaction.scene is not None:
             self._at_rest()
+
+    def _on_removing(self, event: Any = None) -> None:
+        forget_arrays()
 
     def _on_removed(self, event: Any) -> None:
         interaction, scene = self.interaction, self.interaction.scene

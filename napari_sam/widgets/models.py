@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sam.ahead import instead
 from napari_sam.registry import attach
 from napari_sam.workers import MainThread, notify
 from src_core import zoo
@@ -80,7 +81,7 @@ class ModelsWidget(QWidget):
             lambda: zoo.download(name, self._report, self._cancelled.is_set),
             Priority.REST,
             lambda _: self._fetched(name),
-            self._failed,
+            lambda error: self._failed(instead(name, error)),
         )
 
     def _report(self, done: int, total: int) -> None:

@@ -69,7 +69,8 @@ class Review(QWidget):
         left = review.remaining()
         self.summary.setText(f"{left or 'No'} slice{'' if left == 1 else 's'} to review")
         self.worst.setEnabled(left > 0)
-        self.right.setEnabled(state is not None and not state.done and not state.empty)
+        free = state is not None and not (state.done or state.empty)
+        self.right.setEnabled(free and not session.read_only)
 
     def _review_all(self, everything: bool) -> None:
         self.interaction.review.all_objects = everything

@@ -25,7 +25,7 @@ from napari_sam import shortcuts
 from napari_sam.registry import attach
 from napari_sam.widgets.from_layer import FromLayer
 from napari_sam.widgets.review import Review
-from napari_sam.workers import notify
+from napari_sam.workers import Once, Throttle, notify
 from src_core import zoo
 from src_core.errors import SamError
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from napari_sam.running import Progress
 
 HINT = "Choose an image to begin."
+REVIEW_MS = 100
+"""Shortest time between two redraws of the strip of slices."""
 
 
 class SegmentWidget(QWidget):
@@ -44,7 +46,9 @@ class SegmentWidget(QWidget):
         super().__init__()
         self.interaction = attach(self, napari_viewer, self._end)
         self.viewer = self.interaction.viewer
+        self._update_soon = Once(self.interaction.main, self._update)
         self._build()
+        self._review_soon = Throttle(self.review.refresh, REVIEW_MS, self)
         self._connect()
         shortcuts.bind(self.viewer, self.interaction)
         self._fill_images()
@@ -67,7 +71,7 @@ class SegmentWidget(QWidget):
         self.object = QLabel()
         self.status = QLabel(HINT)
         self.status.setWordWrap(True)
-        self.status.setMinimumHeight(34)
+        self.status.setMinimumHeight(44)  # two lines, so that the panel keeps its shape
         self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
 
         self.candidate_buttons = [QPushButton("–") for _ in range(3)]
@@ -99,6 +103,11 @@ class SegmentWidget(QWidget):
         self.progress.setVisible(False)
         self.stop.setVisible(False)
         self.review = Review(self.interaction)
+        for widget in (self.progress, self.stop):
+            # A panel that needs more room makes napari lay out and paint all of its window at once.
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
 
         buttons = QGridLayout()
         two_in_a_row = (self.accept, self.next, self.undo, self.redo, self.propagate, self.propagate_all)
@@ -133,7 +142,7 @@ class SegmentWidget(QWidget):
         self.propagate_all.clicked.connect(lambda: self.interaction.propagate_all())
         self.stop.clicked.connect(lambda: self.interaction.stop())
         self.overwrite.toggled.connect(self._allow_overwrite)
-        self.interaction.changed.connect(self._update)
+        self.interaction.changed.connect(self._changed)
         self.interaction.ready_changed.connect(self._refresh_review)
         self.interaction.said.connect(self._say)
         self.interaction.progress_changed.connect(self._show_progress)
@@ -182,7 +191,7 @@ class SegmentWidget(QWidget):
         except (SamError, OSError) as error:
             self.status.setText(str(error))
             notify(error)
-            self._show_choices()
+        self._show_choices()
 
     def _choose_candidate(self, index: int) -> None:
         if self.interaction.prompting is not None:
@@ -196,6 +205,9 @@ class SegmentWidget(QWidget):
 
     def _say(self, text: str) -> None:
         self.status.setText(text)
+
+    def _changed(self) -> None:
+        self._update_soon()
 
     def _update(self) -> None:
         interaction, session = self.interaction, self.interaction.session
@@ -228,12 +240,13 @@ class SegmentWidget(QWidget):
         self.propagate.setEnabled(ready and not interaction.propagating)
         self.propagate_all.setEnabled(ready and not interaction.propagating)
         self.stop.setVisible(interaction.propagating)
+        if not interaction.propagating:
+            self.progress.setVisible(False)  # its image may have gone before its end could be told
         self.from_layer.refresh()
-        self.review.refresh()
+        self._review_soon()
 
     def _refresh_review(self) -> None:
-        # Not connected itself: Qt may have deleted the part by the time the panel lets go of it.
-        self.review.refresh()
+        self._review_soon()
 
     def _show_progress(self, progress: Progress | None, seconds_left: float | None) -> None:
         self.progress.setVisible(progress is not None)
@@ -254,7 +267,8 @@ class SegmentWidget(QWidget):
         for signal in (events.inserted, events.removed, events.renamed):
             signal.disconnect(self._fill_images)
         interaction = self.interaction
-        interaction.changed.disconnect(self._update)
+        interaction.changed.disconnect(self._changed)
+        self._review_soon.close()
         interaction.ready_changed.disconnect(self._refresh_review)
         interaction.said.disconnect(self._say)
         interaction.progress_changed.disconnect(self._show_progress)

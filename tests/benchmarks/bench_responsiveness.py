@@ -102,20 +102,27 @@ class Desk:
 
     def until(self, holds: Callable[[], bool], seconds: float = 600) -> None:
         """Run the event loop, as with somebody at the screen, until something holds."""
-        end = time.monotonic() + seconds
+        end, held = time.monotonic() + seconds, False
         # An event loop of its own: to leave the application's would tell everybody that the program ends.
         loop, poll = QEventLoop(), QTimer()
+
+        def look() -> None:
+            nonlocal held
+            held = held or holds()
+            if held or time.monotonic() > end:
+                loop.quit()
+
         poll.setInterval(5)
-        poll.timeout.connect(lambda: loop.quit() if holds() or time.monotonic() > end else None)
+        poll.timeout.connect(look)
         poll.start()
         loop.exec()
         poll.stop()
-        assert holds(), "it did not happen in time"
+        assert held, "it did not happen in time"
 
     def settle(self) -> None:
         """Wait until nothing is under way."""
         end = time.monotonic() + 0.3
-        self.until(lambda: self.interaction.worker.idle() and time.monotonic() > end)
+        self.until(lambda: self.interaction.idle() and time.monotonic() > end)
 
     @contextmanager
     def phase(self, rows: list[Row], name: str) -> Iterator[None]:
@@ -180,7 +187,7 @@ def embed_vit_b(rows: list[Row]) -> None:
     with desk.phase(rows, "(a) ViT-B embeds a slice"):
         desk.interaction.ahead.predictor = large
         desk.interaction.renew_embeddings()
-        desk.until(desk.interaction.worker.idle)
+        desk.until(desk.interaction.idle)
     cache = desk.interaction.cache
     assert cache is not None and cache.predictor is large and 0 in cache.ready("z")
     desk.close()

@@ -45,10 +45,10 @@ class Desk:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             QApplication.processEvents()
-            if self.interaction.worker.idle() and (until is None or until()):
+            if self.interaction.idle() and (until is None or until()):
                 for _ in range(5):
                     QApplication.processEvents()
-                if self.interaction.worker.idle():
+                if self.interaction.idle():
                     return
             time.sleep(0.005)
         raise AssertionError("the work did not end in time")

@@ -37,11 +37,12 @@ def _threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("napari-sam")]
 
 
-def _until(holds: Callable[[], bool], seconds: float = 10) -> None:
+def _until(holds: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen in time"
-        QApplication.processEvents()
+        for _ in range(20):  # much quicker than looking for garbage
+            QApplication.processEvents()
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         gc.collect()
         time.sleep(0.01)
@@ -52,12 +53,13 @@ class Held(Threshold):
 
     def __init__(self) -> None:
         super().__init__()
-        self.left, self.go = 4, threading.Event()
+        self.left, self.go, self.gone = 4, threading.Event(), threading.Event()
 
     def predict_many(self, *args: Any, **kwargs: Any) -> Any:
         self.left -= 1
         if self.left < 0:
-            self.go.wait(60)
+            self.go.wait(600)
+            self.gone.set()
         return super().predict_many(*args, **kwargs)
 
 
@@ -111,10 +113,12 @@ def test_closing_the_viewer_in_mid_propagation(
     desk.interaction.progress_changed.connect(lambda p, _: steps.append(p))
     desk.interaction.propagate()
     _until(lambda: len(steps) >= 3)
-    path = desk.interaction.session.labels.path
+    path, interaction = desk.interaction.session.labels.path, desk.interaction
     viewer.close()
+    _until(lambda: interaction._closed)
+    assert not held.gone.is_set(), "closing has not waited for the network"
     held.go.set()
-    _until(lambda: not _threads(), seconds=30)
+    _until(lambda: not _threads())
     assert not warned
     written = LabelVolume.open(path)
     filled = [z for z in range(12) if (written.read_plane("z", z) == 1).any()]

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from OpenGL import GL
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_sam.opengl import MOST_ARRAYS
 from napari_sam.sample_data import image_layer
 from napari_sam.widgets.segment import SegmentWidget
 from src_core import zoo
@@ -168,3 +170,24 @@ def test_plant_nuclei_by_mouse_and_the_network_that_ships(hands: Hands) -> None:
     assert np.mean(on_slice) > 0.6, on_slice
     assert np.mean(in_all) > 0.35, in_all
     assert min(filled) >= 3, filled
+
+
+def test_nothing_is_drawn_from_a_layer_that_has_gone(hands: Hands) -> None:
+    # What vispy has drawn last stays switched on in OpenGL, and drawing without it ends the process.
+    image = hands.viewer.add_image(balls(), name="balls")
+    hands.viewer.dims.set_current_step(0, 6)
+    hands.choose("balls")
+    hands.click(image, 6, 16, 16)
+    hands.key(Qt.Key.Key_W)
+    canvas = hands.viewer.window._qt_viewer.canvas.native
+
+    def switched_on() -> int:
+        canvas.makeCurrent()
+        on = [GL.glGetVertexAttribiv(k, GL.GL_VERTEX_ATTRIB_ARRAY_ENABLED) for k in range(MOST_ARRAYS)]
+        canvas.doneCurrent()
+        return int(np.sum(on))
+
+    assert switched_on(), "something has been drawn"
+    hands.viewer.layers.remove(hands.desk.interaction.scene.labels)
+    assert [layer.name for layer in hands.viewer.layers] == ["balls"] and not switched_on()
+    assert hands.viewer.screenshot(canvas_only=True).any()

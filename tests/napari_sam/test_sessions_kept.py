@@ -172,7 +172,8 @@ def test_a_second_window_goes_on_once_the_first_has_gone(
     _begin(later, path)
     later.wait()
     assert "only to look at" in panel.object.text() and "process" in panel.object.toolTip()
-    for button in (panel.accept, panel.next, panel.undo, panel.propagate):
+    assert "only be looked at" in panel.status.text() and "2 objects" in panel.status.text()
+    for button in (panel.accept, panel.next, panel.undo, panel.propagate, panel.review.right):
         assert not button.isEnabled()
     later.interaction.undo()
     later.wait()

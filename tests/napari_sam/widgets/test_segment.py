@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QLabel
+import requests
+from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_sam.widgets.segment import SegmentWidget
+from src_core import zoo
 from src_core.errors import CheckpointError
 from src_core.session_propagation import PropagationProgress
 from tests.napari_sam.conftest import Desk
@@ -238,6 +242,27 @@ def test_a_model_without_its_file_is_one_warning_that_says_what_to_do(
     assert desk.interaction.prompting.candidates is not None, "and another model works at once"
 
 
+def test_a_model_that_cannot_be_fetched_says_what_to_do_instead(
+    desk: Desk,
+    panel: SegmentWidget,
+    warned: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def get(*_: Any, **__: Any) -> None:
+        raise requests.ConnectionError("HTTPSConnectionPool(host='nowhere', port=443): Max retries exceeded")
+
+    monkeypatch.setattr(requests, "get", get)
+    monkeypatch.setenv("NAPARI_SAM_MODELS", str(tmp_path / "models"))
+    _begin(desk, panel)
+    desk.interaction.set_model("vit_b")
+    desk.wait()
+    assert len(warned) == 1 and "HTTPSConnectionPool" not in warned[0]
+    file = zoo.named("vit_b").file
+    assert all(word in warned[0] for word in ("vit_b", "nano", file, str(tmp_path / "models")))
+    assert panel.status.text() == warned[0]
+
+
 def test_the_model_shown_is_the_one_in_use(
     desk: Desk, panel: SegmentWidget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +272,33 @@ def test_the_model_shown_is_the_one_in_use(
     monkeypatch.setattr("napari_sam.widgets.segment.zoo.models", lambda: there)
     desk.interaction.set_model("vit_t")
     desk.interaction.changed.emit()
+    desk.wait()
     assert panel.model.currentData() == "vit_t" and panel.model.count() == 1
     desk.interaction.set_model("nano")
     desk.interaction.changed.emit()
+    desk.wait()
     assert panel.model.currentIndex() == -1
+
+
+def test_no_progress_is_left_when_the_image_goes_in_mid_propagation(desk: Desk, panel: SegmentWidget) -> None:
+    desk.predictor.delay_s = 0.05
+    _begin(desk, panel)
+    desk.click(6, 16, 16)
+    shown: list[object] = []
+    desk.interaction.progress_changed.connect(lambda progress, _: shown.append(progress))
+    desk.interaction.propagate()
+    end = time.monotonic() + 30
+    while len(shown) < 3 and time.monotonic() < end:
+        QApplication.processEvents()
+    assert desk.interaction.propagating and panel.progress.isVisible()
+    desk.viewer.layers.remove(desk.interaction.image)
+    desk.wait()
+    assert not panel.progress.isVisible() and not panel.stop.isVisible()
+
+
+def test_nothing_needs_room_that_it_has_not_had_before(desk: Desk, panel: SegmentWidget) -> None:
+    # A panel that grows makes napari lay out and paint the whole window at once.
+    _begin(desk, panel)
+    before = panel.minimumSizeHint()
+    panel._show_progress(PropagationProgress(3, 12), 5.0)
+    assert panel.progress.isVisible() and panel.minimumSizeHint() == before
