@@ -65,26 +65,27 @@ def test_the_line_counts_down_and_buttons_review(desk: Desk, qtbot: Any) -> None
     qtbot.addWidget(panel)
     panel.show()
     review = panel.review
-    assert review.summary.text() == "No slices to review" and not review.worst.isEnabled()
+    desk.wait(lambda: review.summary.text() == "No slices to review")
+    assert not review.worst.isEnabled()
     session = desk.interaction.session
     with session.edit("propagate") as edit:
         for z, scores in {3: {1: 0.7}, 4: {1: 0.5, 2: 0.6}}.items():
             session.write_step(edit, _z(z), {k: session.mask(_z(6), k) for k in scores}, scores)
-    desk.wait()
-    assert review.summary.text() == "3 slices to review"
+    desk.wait(lambda: review.summary.text() == "3 slices to review")
     assert review.strip._filled == {3: 0.7, 4: 0.5}
     review.worst.click()
-    desk.wait()
-    assert review.strip._here == 4 and session.current == 1
+    desk.wait(lambda: review.strip._here == 4)
+    assert session.current == 1
     review.right.click()
-    desk.wait()
-    assert review.summary.text() == "2 slices to review" and session.current == 2
+    desk.wait(lambda: review.summary.text() == "2 slices to review")
+    assert session.current == 2
     assert review.strip._filled == {3: 0.7, 4: 0.6}
     review.everything.setChecked(False)
-    assert review.summary.text() == "1 slice to review" and review.strip._filled == {4: 0.6}
+    desk.wait(lambda: review.summary.text() == "1 slice to review")
+    assert review.strip._filled == {4: 0.6}
     session.set_done(2)
-    desk.wait()
-    assert review.summary.text() == "No slices to review" and review.strip._made == {4, 6}
+    desk.wait(lambda: review.summary.text() == "No slices to review")
+    assert review.strip._made == {4, 6}
     assert not review.right.isEnabled(), "a finished object is locked"
     qtbot.mouseClick(review.strip, Qt.MouseButton.LeftButton, pos=QPoint(1, 5))
     desk.wait()

@@ -366,7 +366,8 @@ def test_embed_fills_ahead_and_propagate_reads_it(
     assert found.exit_code == 0, found.output
     elsewhere = tmp_path / "e"
     assert run(*asked, "--embeddings", elsewhere, "--out", tmp_path / "b.ome.zarr").exit_code == 0
-    assert len(list(elsewhere.rglob("c/*/0/0"))) == 6
+    # One overview a slice; a click that is not trusted is looked at more closely through another tile.
+    assert {path.parents[1].name for path in elsewhere.rglob("c/*/0/0")} == set("012345")
     a, b = (np.asarray(LabelVolume.open(tmp_path / f"{n}.ome.zarr", "r").array) for n in "ab")
     assert np.array_equal(a, b) and a.any()
 
