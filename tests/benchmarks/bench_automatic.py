@@ -29,7 +29,7 @@ from src_core.predictor import Predictor
 from src_core.synthetic import make_stack
 from src_core.volumes import open_volume
 
-SHARED = Path(os.environ.get("NAPARI_SAM_SHARED", "/work/shared"))
+SHARED = Path(os.environ.get("NAPARI_SAM_SHARED", "../shared"))
 FIRST_SEED, N_STACKS, STACK_SHAPE = 8_000_000, 6, (12, 160, 160)
 N_CALLS = 8
 """Images on which the full grid is asked, too: that takes minutes."""
