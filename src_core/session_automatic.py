@@ -14,9 +14,10 @@ from src_core.automatic import MaskRecord, Search, SearchSettings, Thresholds, l
 from src_core.embeddings import EmbeddingCache
 from src_core.evaluation.instances import Contingency
 from src_core.history import Edit
-from src_core.linking import LinkSettings, StackReport, stack_steps
+from src_core.linking import LinkSettings, stack_steps
 from src_core.masks import Mask
 from src_core.session import Session
+from src_core.stepping import Stepwise
 from src_core.tracking import Series, Track, Tracked, Tracking, napari_tracks, track_steps
 from src_core.types import PlaneRef
 
@@ -118,13 +119,10 @@ def stack_to_session(
         embed=lambda index: embeddings.get(PlaneRef(axis, index, t)),
         overwrite=True,
     )
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            report: StackReport = end.value
-            break
+    through = Stepwise(steps)
+    for done, total in through:
         yield AutomaticProgress(done, total)
+    report = through.found
     scores = {
         k: {PlaneRef(axis, z, t): score for z, score in found.scores.items()}
         for k, found in report.objects.items()
@@ -167,13 +165,10 @@ class Following:
             embed=cache.get,
             overwrite=True,
         )
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as end:
-                found: Tracked = end.value
-                break
+        through = Stepwise(steps)
+        for done, total in through:
             yield AutomaticProgress(done, total, unit="time point")
+        found = through.found
 
         def read(p: PlaneRef) -> NDArray[np.uint32]:
             return found.labels.read_plane(p.axis, p.index, p.t)

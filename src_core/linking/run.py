@@ -29,6 +29,7 @@ from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import RecordShelf, labels_of_run
 from src_core.predictor import Predictor
 from src_core.propagation.saving import described
+from src_core.stepping import Stepwise
 from src_core.types import Cancelled, PlaneRef, Progress
 from src_core.volumes import Volume
 
@@ -103,14 +104,11 @@ def segment_stack(
         overwrite=overwrite,
         cancelled=cancelled,
     )
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            report: StackReport = end.value
-            return report
+    through = Stepwise(steps)
+    for done, total in through:
         if progress is not None:
             progress(done, total)
+    return through.found
 
 
 def stack_steps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,16 +66,11 @@ def propagate_axes_to_labels(
     found = propagate_axes(
         predictor, volume, anchors, axes, t=t, c=c, settings=settings, embed=embed, progress=progress
     )
-    fused = iter(found)
-    ahead = next(fused, None)  # nothing is replaced before all axes are through
+    ahead = list(itertools.islice(found, 1))  # nothing is replaced before all axes are through
     labels = create_labels(volume, out, overwrite=overwrite, pyramid=pyramid)
     objects: dict[int, ObjectReport] = {}
-    for step in steps:
-        labels.write_plane(first, step.index, step.masks, t=t)
+    for step in itertools.chain(steps, ahead, found):
+        if step.masks:
+            labels.write_plane(first, step.index, step.masks, t=t)
         note_step(objects, step)
-    while ahead is not None:
-        if ahead.masks:
-            labels.write_plane(first, ahead.index, ahead.masks, t=t)
-        note_step(objects, ahead)
-        ahead = next(fused, None)
     return Report(labels, dict(sorted(objects.items())), False, True, unanswered(prompts, anchors))

@@ -20,6 +20,7 @@ from src_core.linking import LinkSettings, stack_steps
 from src_core.linking.shelf import RecordShelf, labels_of_run
 from src_core.predictor import Predictor
 from src_core.propagation.saving import described
+from src_core.stepping import Stepwise
 from src_core.tracking.series import Series
 from src_core.tracking.solving import Frames, Track, Tracking, TrackSettings, as_json, from_json
 from src_core.types import Cancelled, PlaneRef, Progress
@@ -81,17 +82,13 @@ def track(
     SessionError
         `out` is there already, or cannot be written.
     """
-    steps = track_steps(predictor, volume, out, **options)
+    steps = Stepwise(track_steps(predictor, volume, out, **options))
     told = 0
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            found: Tracked = end.value
-            return found.labels, found.tracking
+    for done, total in steps:
         if progress is not None and done > told:
             told = done
             progress(done, total)
+    return steps.found.labels, steps.found.tracking
 
 
 def track_steps(

@@ -1,0 +1,20 @@
+"""Work that is done step by step, and says in the end what it has found."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Generic, TypeVar
+
+Found = TypeVar("Found")
+
+
+class Stepwise(Generic[Found]):
+    """Go through the (done, total) of a generator; what it returns is in `found` afterwards."""
+
+    found: Found
+
+    def __init__(self, steps: Generator[tuple[int, int], None, Found]) -> None:
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        self.found = yield from self._steps
