@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from src_core import frames
@@ -80,6 +81,19 @@ class Embedding:
         if self.grown is not None:
             self.grown()
         return features
+
+    @torch.inference_mode()
+    def seeds(self, index: int) -> NDArray[np.float64] | None:
+        """Return (N, 2) points of the plane, one in each object the network sees on tile `index`, surest first.
+
+        None if it cannot tell without being asked.
+        """
+        found = None if self.model is None else self.model.seeds(self.features(index))
+        if found is None:
+            return None
+        tile = self.tiles[index]
+        yx = found.cpu().numpy()[:, ::-1].astype(np.float64) / tile.zoom_yx + (tile.y0, tile.x0) - 0.5
+        return np.asarray(yx[(yx < np.array((tile.y1, tile.x1)) - 0.5).all(1)])
 
     def has(self, index: int) -> bool:
         """Whether tile `index` is encoded; it never waits for one that is being encoded."""

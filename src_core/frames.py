@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src_core.masks import bounds
-from src_core.model.nano import LOW_RES_PX, SIZE_MULTIPLE_PX
+from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX
 from src_core.model.sam import Features, Sam
 from src_core.prompts import Prompts
 from src_core.tiling import Extent, Tile

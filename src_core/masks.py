@@ -29,6 +29,12 @@ def innermost(mask: Mask) -> tuple[int, int]:
     return int(y), int(x)
 
 
+def iou(a: Mask, b: Mask) -> float:
+    """Intersection over union of two bool masks of the same shape; 1 if both are empty."""
+    union = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / union if union else 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class PackedMask:
     """A non-empty mask as the bits of its bounding box (y0, x0, y1, x1) on a plane of `shape`."""

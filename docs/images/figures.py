@@ -28,6 +28,8 @@ from src_core.evaluation.datasets import objects_3d, subset_2d
 from src_core.evaluation.propagation import middle_slice
 from src_core.evaluation.suite import slices_2d
 from src_core.masks import bounds, innermost
+from src_core.model import affinity
+from src_core.model.nano_encoder import FINE
 from src_core.montage import object_montage
 from src_core.propagation import propagate_to_labels
 from src_core.synthetic import make_stack
@@ -50,6 +52,7 @@ def main() -> None:
     _save("nano_training_images", _gallery())
     predictor = src_core.Predictor.load("nano")
     _save("nano_clicks", _answers(predictor, data))
+    _save("nano_affinity", _affinities(predictor, data))
     _save("automatic", _automatic(predictor, data))
     for name in ("plant_nuclei_1135", "ovule_cells"):
         _save(name, _main_job(predictor, data, name))
@@ -91,6 +94,41 @@ def _automatic(predictor: src_core.Predictor, data: Path) -> Picture:
         pair = [_outlined(image, sample.labels[:320, :320], TRUTH), _outlined(image, labels, ANSWER)]
         tiles += [_square(picture) for picture in pair]
     return _grid(tiles[:8], 4)
+
+
+def _affinities(predictor: src_core.Predictor, data: Path) -> Picture:
+    """Pictures with a seed in each object, where their pixels point to, and what belongs to one of them."""
+    planes = [sample.image for sample in itertools.islice(subset_2d(data / "dsb2018"), 2, None, 15)]
+    planes += [sample.image for sample in itertools.islice(slices_2d(data / "plant_nuclei"), 1)]
+    planes += [
+        make_stack(GALLERY_SEED + 100, (6, 256, 256), kind).image[3] for kind in ("electron", "membranes")
+    ]
+    rows = [_affinity(predictor, _rgb(stretch(np.asarray(plane)))[:256, :256]) for plane in planes]
+    return _grid([picture for row in rows for picture in row], 6)
+
+
+def _affinity(predictor: src_core.Predictor, image: Picture) -> list[Picture]:
+    embedding = predictor.embed(image)
+    tile = embedding.tiles.native[0]
+    seeds = embedding.seeds(tile)
+    maps = embedding.features(tile)[1][:, FINE:]
+    where = affinity.places(maps)
+    first = (
+        torch.from_numpy(seeds[:1, ::-1].copy() + 0.5) * embedding.tiles[tile].zoom_yx[0] / affinity.CELL_PX
+    )
+    like = affinity.likeness(where, affinity.at_points(where, first[None]))[0, 0].sigmoid()
+    likely = maps[0, -1:].sigmoid()
+    colours = (0.5 + 0.5 * torch.sin(where[0, :3] * torch.tensor([2.1, 3.3, 2.7])[:, None, None])) * likely
+    height, width = embedding.tiles[tile].input_hw
+    used = np.s_[: height // affinity.CELL_PX, : width // affinity.CELL_PX]
+    pictures = [_square(image)]
+    for rgb in (colours.permute(1, 2, 0), like[..., None].expand(-1, -1, 3)):
+        pictures.append(_square(np.rint(255 * rgb.numpy()[used]).astype(np.uint8)))
+    for (y, x), n in zip((seeds + 0.5) * 256 / np.array(image.shape[:2]), range(len(seeds)), strict=True):
+        for picture, shown in zip(pictures, (True, False, n == 0), strict=True):
+            if shown:
+                picture[max(0, int(y) - 2) : int(y) + 3, max(0, int(x) - 2) : int(x) + 3] = TRUTH
+    return pictures
 
 
 def _square(picture: Picture, side: int = 256) -> Picture:

@@ -1,4 +1,4 @@
-"""Where to ask: a regular grid, and the middles of whatever the image shows brighter or darker than around it."""
+"""Where to ask: where the network sees objects, the middles of what is brighter or darker, and a regular grid."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.feature import peak_local_max
+
+from src_core.embedding import Embedding
 
 PointsYX = NDArray[np.float64]
 
@@ -21,6 +23,28 @@ def grid(shape: tuple[int, int], spacing_px: float) -> PointsYX:
         (np.arange(n) + 0.5) * size / n - 0.5 for size in shape for n in [max(1, round(size / spacing_px))]
     )
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+
+
+def seen(embedding: Embedding, index: int) -> PointsYX:
+    """Return one point of the plane, (N, 2), in each object that a network with such an opinion sees on a tile.
+
+    Tiles overlap: what another one shows with more room around it is left to that.
+    """
+    points = embedding.seeds(index)
+    if points is None:
+        return np.zeros((0, 2))
+    native = list(embedding.tiles.native)
+    rooms = np.stack([_room(embedding, i, points) for i in native])
+    return np.asarray(points[rooms.argmax(0) == native.index(index)])
+
+
+def _room(embedding: Embedding, index: int, points: PointsYX) -> NDArray[np.float64]:
+    """Return how far from the borders of a tile (N, 2) points are; those of the plane do not count."""
+    tile = embedding.tiles[index]
+    low, high = np.array([tile.y0, tile.x0], np.float64), np.array([tile.y1, tile.x1], np.float64)
+    low[low <= 0] = -np.inf
+    high[high >= np.array(embedding.shape)] = np.inf
+    return np.asarray(np.minimum(points - low, high - points).min(1))
 
 
 def suggested(picture: NDArray[np.uint8], zoom: float) -> PointsYX:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.automatic.points import grid, suggested
+from src_core.automatic.points import grid, seen, suggested
 from src_core.automatic.records import MaskRecord, contrast, moved_record
 from src_core.automatic.selecting import select
 from src_core.automatic.settings import SearchSettings, Thresholds
@@ -77,9 +77,15 @@ class Search:
         spacing = max(embedding.tiles[embedding.tiles.native[-1]].shape) / settings.points_per_side
         full = grid(embedding.shape, spacing)
         self.skipping = settings.adaptive
-        rounds = plan(embedding, full, spacing) if settings.adaptive else [full]
+        rounds = [full]
         if settings.adaptive:
             self.budget = max(1, int(POINTS_PART * len(full)))
+            objects = []
+            for index in embedding.tiles.native:
+                objects.append(seen(embedding, index))
+                embedding.shrink(MAX_BYTES)
+                yield 0, len(full)
+            rounds = plan(embedding, np.concatenate(objects), full, spacing)
         done, total = 0, sum(len(points) for points in rounds)
         for points in rounds:
             left = self.uncovered(points)
@@ -213,8 +219,11 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
     return any(i and r for i, r in zip(inner, reaches, strict=True))
 
 
-def plan(embedding: Embedding, full: Places, spacing: float) -> list[Places]:
-    """Return the points of an adaptive search, round by round: suggestions in parts, then a coarse grid."""
+def plan(embedding: Embedding, objects: Places, full: Places, spacing: float) -> list[Places]:
+    """Return the points of an adaptive search, round by round.
+
+    First where the network sees `objects`, then what the image suggests, in parts, then a coarse grid.
+    """
     zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
     points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
-    return [*(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]
+    return [objects, *(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]

@@ -16,7 +16,7 @@ from src_core import frames
 from src_core.automatic.records import stability
 from src_core.embedding import Embedding
 from src_core.masks import PackedMask, bounds
-from src_core.model.nano import STRIDE_PX
+from src_core.model.nano_encoder import STRIDE_PX
 from src_core.model.sam import Features, Sam
 from src_core.predictor import BATCH, Predictor
 from src_core.prompts import Prompts

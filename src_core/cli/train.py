@@ -107,7 +107,7 @@ def _plot(log: Path, path: Path) -> None:
     order = sorted(records)
     figure = Figure(figsize=(6, 7), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    for name in ("loss", "first", "corrected", "walk", "ends"):
+    for name in ("loss", "first", "corrected", "walk", "ends", "affinity"):
         steps = [step for step in order if name in records[step]]
         if not steps:
             continue

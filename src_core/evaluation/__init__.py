@@ -17,7 +17,7 @@ from src_core.evaluation.datasets import (
     subset_2d,
     test_files,
 )
-from src_core.evaluation.metrics import dice, iou, number_of_clicks
+from src_core.evaluation.metrics import dice, number_of_clicks
 from src_core.evaluation.propagation import (
     Evaluation3D,
     VolumeResult,
@@ -27,6 +27,7 @@ from src_core.evaluation.propagation import (
 )
 from src_core.evaluation.segmenters import Answer, Segmenter, View
 from src_core.evaluation.tables import markdown_table, plot_clicks
+from src_core.masks import iou
 
 __all__ = [
     "Answer",

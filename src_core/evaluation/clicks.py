@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from src_core.evaluation.datasets import Sample2D
-from src_core.evaluation.metrics import iou, iou_after, number_of_clicks
+from src_core.evaluation.metrics import iou_after, number_of_clicks
 from src_core.evaluation.segmenters import (
     Answer,
     PredictFunction,
@@ -20,7 +20,7 @@ from src_core.evaluation.segmenters import (
     View,
     as_segmenter,
 )
-from src_core.masks import Mask, bounds, innermost
+from src_core.masks import Mask, bounds, innermost, iou
 
 REPORTED_CLICKS = (1, 3, 5)
 THRESHOLDS = (0.85, 0.90)

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from src_core.masks import Mask
-
-
-def iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of two bool masks of the same shape; 1 if both are empty."""
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.0
+from src_core.masks import Mask, iou
 
 
 def dice(a: Mask, b: Mask) -> float:

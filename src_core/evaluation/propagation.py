@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.evaluation.datasets import Sample3D
-from src_core.evaluation.metrics import iou, iou_to_dice
+from src_core.evaluation.metrics import iou_to_dice
 from src_core.evaluation.segmenters import PredictFunction, PredictorLike, Segmenter, as_segmenter
-from src_core.masks import Mask, innermost
+from src_core.masks import Mask, innermost, iou
 
 if TYPE_CHECKING:
     from src_core.predictor import Predictor

@@ -16,93 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src_core.model import focus
+from src_core.model import affinity, focus
 from src_core.model.common import LayerNorm2d
 from src_core.model.evidence import MaskEvidence
 from src_core.model.mask_decoder import MLP, MaskDecoder
-from src_core.model.nano_encoder import WIDTH, NanoEncoder
-from src_core.model.prompt_encoder import PromptEncoder
+from src_core.model.nano_encoder import FINE, STRIDE_PX, WIDTH, NanoEncoder
+from src_core.model.nano_prompts import N_BELONGING, NanoPromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
 from src_core.model.transformer import TwoWayTransformer
-
-TILE_PX = 512
-STRIDE_PX = 8
-LOW_RES_PX = 2
-"""Side of a low-resolution mask pixel in network pixels."""
-CLICK_SIGMA_PX = 5.0
-"""Size of the spot that a click becomes in the dense prompt."""
-SIZE_MULTIPLE_PX = 32
-"""Tile sides must be multiples of it: the encoder halves the resolution five times."""
-
-
-class NanoPromptEncoder(PromptEncoder):
-    """SAM's prompt encoder that also draws points and boxes, as three more channels of the dense prompt."""
-
-    def __init__(self) -> None:
-        grid = TILE_PX // STRIDE_PX
-        super().__init__(WIDTH, (grid, grid), (TILE_PX, TILE_PX))
-        self.mask_downscaling = nn.Sequential(
-            nn.Conv2d(4, 8, kernel_size=2, stride=2),
-            LayerNorm2d(8),
-            nn.GELU(),
-            nn.Conv2d(8, 32, kernel_size=2, stride=2),
-            LayerNorm2d(32),
-            nn.GELU(),
-            nn.Conv2d(32, WIDTH, kernel_size=1),
-        )
-
-    def encode(
-        self,
-        points: tuple[Tensor, Tensor] | None,
-        boxes: Tensor | None,
-        masks: Tensor | None,
-        shape: tuple[int, int],
-        corners: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode a batch of prompts about tiles of `shape` (h, w) at low resolution.
-
-        `corners` (1 or B, 2) is the tiles' position (y, x) on the frame's grid. Returns tokens (B, N, C), the dense
-        embedding (B, C, h / 4, w / 4), and what it is made of half-way, (B, 8, h / 2, w / 2).
-        """
-        tokens = self.tokens(points, boxes, masks)
-        fine = self.mask_downscaling[:3](self._drawn(len(tokens), points, boxes, masks, shape, corners))
-        dense = self.mask_downscaling[3:](fine)
-        if masks is None:
-            dense = dense + self.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return tokens, dense, fine
-
-    def _drawn(
-        self,
-        batch: int,
-        points: tuple[Tensor, Tensor] | None,
-        boxes: Tensor | None,
-        masks: Tensor | None,
-        shape: tuple[int, int],
-        corners: Tensor,
-    ) -> Tensor:
-        height, width = shape
-        step = STRIDE_PX / 4
-        device = self.no_mask_embed.weight.device
-        canvas = torch.zeros(batch, 4, height, width, device=device)
-        y, x = (
-            (torch.arange(n, device=device) + 0.5) * step - 0.5 + STRIDE_PX * corners[:, i : i + 1].to(device)
-            for i, n in enumerate(shape)
-        )
-        if masks is not None:
-            canvas[:, 0] = masks[:, 0].clamp(-10, 10) / 5
-        if points is not None:
-            coords, labels = points
-            near_x = (-((x.unsqueeze(1) - coords[..., :1]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
-            near_y = (-((y.unsqueeze(1) - coords[..., 1:]) ** 2) / (2 * CLICK_SIGMA_PX**2)).exp()
-            for channel, sign in ((1, 1), (2, 0)):
-                spots = (near_y * (labels == sign).unsqueeze(-1)).unsqueeze(-1) * near_x.unsqueeze(-2)
-                canvas[:, channel] = spots.amax(1)
-        if boxes is not None:
-            x0, y0, x1, y1 = (boxes[:, i : i + 1] for i in range(4))
-            in_x = (torch.minimum(x - x0, x1 - x) / step + 0.5).clamp(0, 1)
-            in_y = (torch.minimum(y - y0, y1 - y) / step + 0.5).clamp(0, 1)
-            canvas[:, 3] = in_y.unsqueeze(-1) * in_x.unsqueeze(-2)
-        return canvas
 
 
 class Fuse(nn.Module):
@@ -132,7 +53,7 @@ class NanoMaskDecoder(MaskDecoder):
         transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=4, mlp_dim=384)
         super().__init__(WIDTH, transformer, upscaled_dims=(32, 16), iou_head_hidden_dim=128)
         self.fuse = nn.Sequential(*(Fuse(WIDTH, 32, dilation) for dilation in (1, 2, 4, 2)))
-        self.lift = nn.Conv2d(8, 32, kernel_size=1)
+        self.lift = nn.Conv2d(8 + N_BELONGING, 32, kernel_size=1)
         self.refine = nn.Conv2d(32, 32, kernel_size=3, padding=1)
         for mlp in self.output_hypernetworks_mlps:
             # A mask that does not depend on the tokens yet: a first direction to learn from.
@@ -190,6 +111,10 @@ class Nano(Sam):
         """Run the encoder on a normalised (B, 3, H, W) tile, sides multiples of 32 and at most 512."""
         return cast(Features, self.image_encoder(image))
 
+    def seeds(self, features: Features) -> Tensor:
+        """Return (N, 2) points (x, y) in network pixels, one in each object of one tile, surest first."""
+        return affinity.seeds(features[1][0, FINE:]) * affinity.CELL_PX
+
     def decode(
         self,
         features: Features,
@@ -226,12 +151,14 @@ class Nano(Sam):
         corners: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         height, width = features[0].shape[-2:]
-        sparse, dense, fine = self.prompt_encoder.encode(
-            points, boxes, masks, (4 * height, 4 * width), corners
-        )
+        embedding, high4, high2 = features
+        high4, maps = high4[:, :FINE], high4[:, FINE:]
+        sparse, dense, fine = self.prompt_encoder.encode(points, boxes, masks, maps, corners)
         pe = self.prompt_encoder.get_dense_pe()
         image_pe = torch.cat([pe[..., y : y + height, x : x + width] for y, x in corners.tolist()])
-        logits, iou, token, keys = self.mask_decoder.forward_all(features, image_pe, sparse, dense, fine)
+        logits, iou, token, keys = self.mask_decoder.forward_all(
+            (embedding, high4, high2), image_pe, sparse, dense, fine
+        )
         correction, presence = self.evidence(token, keys, logits, masks)
         return logits, iou + correction, presence
 

@@ -6,10 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src_core.model.affinity import AffinityHead
 from src_core.model.sam import Features
 
+TILE_PX = 512
+STRIDE_PX = 8
+LOW_RES_PX = 2
+"""Side of a low-resolution mask pixel in network pixels."""
+SIZE_MULTIPLE_PX = 32
+"""Tile sides must be multiples of it: the encoder halves the resolution five times."""
 WIDTH = 96
 """Channels of the embedding, and width of prompt encoder and decoder."""
+FINE = 32
+"""Channels of the features at 4 px; the maps of `affinity` follow them."""
 
 
 class ConvNorm(nn.Sequential):
@@ -61,16 +70,17 @@ class NanoEncoder(nn.Module):
         self.lateral8 = ConvNorm(96, 128, kernel=1)
         self.smooth8 = ConvNorm(128, 128)
         self.neck = nn.Conv2d(128, width, kernel_size=1)
-        self.lateral4 = ConvNorm(48, 32, kernel=1)
-        self.down4 = ConvNorm(128, 32, kernel=1)
-        self.smooth4 = ConvNorm(32, 32)
-        self.high4 = nn.Conv2d(32, 32, kernel_size=1)
-        self.down2 = ConvNorm(32, 16, kernel=1)
+        self.lateral4 = ConvNorm(48, FINE, kernel=1)
+        self.down4 = ConvNorm(128, FINE, kernel=1)
+        self.smooth4 = ConvNorm(FINE, FINE)
+        self.high4 = nn.Conv2d(FINE, FINE, kernel_size=1)
+        self.affinity = AffinityHead(128, FINE)
+        self.down2 = ConvNorm(FINE, 16, kernel=1)
         self.smooth2 = ConvNorm(16, 16)
         self.high2 = nn.Conv2d(16, 16, kernel_size=1)
 
     def forward(self, image: Tensor) -> Features:
-        """Encode (B, 3, H, W), sides multiples of 32, to maps at 8, 4 and 2 px: (B, 96 | 32 | 16, ...)."""
+        """Encode (B, 3, H, W), sides multiples of 32, to maps at 8, 4 and 2 px: (B, 96 | 38 | 16, ...)."""
         x2 = self.stem(image.contiguous(memory_format=torch.channels_last))
         x4 = self.stage4(x2)
         x8 = self.stage8(x4)
@@ -80,4 +90,4 @@ class NanoEncoder(nn.Module):
         p8 = self.smooth8(_up(p16) + self.lateral8(x8))
         p4 = self.smooth4(_up(self.down4(p8)) + self.lateral4(x4))
         p2 = self.smooth2(_up(self.down2(p4)) + x2)
-        return self.neck(p8), self.high4(p4), self.high2(p2)
+        return self.neck(p8), torch.cat([self.high4(p4), self.affinity(p8, p4)], 1), self.high2(p2)

@@ -75,6 +75,13 @@ class Sam(nn.Module):
         """Run the image encoder on a normalised (B, 3, S, S) image."""
         return (self.image_encoder(image),)
 
+    def seeds(self, features: Features) -> Tensor | None:
+        """Return (N, 2) points (x, y) in network pixels, one in each object that features show, surest first.
+
+        None where the network cannot tell without being asked.
+        """
+        return None
+
     def decode(
         self,
         features: Features,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core import frames
-from src_core.masks import Mask, bounds
+from src_core.masks import Mask, bounds, iou
 from src_core.predictor import Predictor
 from src_core.propagation.settings import confidence
 from src_core.propagation.tracks import Crop
@@ -75,14 +75,8 @@ def blend(predictor: Predictor, weight: float, forward: Crop, backward: Candidat
     if not mask.any():  # the two disagree entirely: the nearer one knows better
         mask = backward.masks[0] if weight >= 0.5 else forward.mask.unpack()
     sure = (1 - weight) * forward.score + weight * confidence(backward)
-    score = (sure + agreement(forward.mask.unpack(), backward.masks[0])) / 2
+    score = (sure + iou(forward.mask.unpack(), backward.masks[0])) / 2
     return Candidates(mask[None], np.array([score], np.float32), mixed[None], backward.window)
-
-
-def agreement(a: Mask, b: Mask) -> float:
-    """Return the IoU of two masks, 1 if both are empty."""
-    either = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / either if either else 1.0
 
 
 UNSEEN = 0.2

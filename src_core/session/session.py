@@ -147,7 +147,7 @@ class Session(Objects):
     ) -> None:
         """Write what was found on a plane without the user, as part of `edit`; anchors are left alone.
 
-        Undoing `edit` forgets objects that had no mask before it.
+        Undoing `edit` forgets objects that had no mask before it, nor anything else of the user.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class Session(Objects):
             found = {k: m for k, m in masks.items() if self._open(k, plane)}
             ended = {k: c for k, c in (ends or {}).items() if self._open(k, plane)}
             if found or ended:
-                started = [k for k in found if self._object(k).empty]
+                started = [k for k in found if self._object(k).bare]
                 edit.counts |= bool(ended)  # an end changes no label
                 settings = [
                     c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))
@@ -172,9 +172,9 @@ class Session(Objects):
                 self._write(edit, plane, found | dict.fromkeys(ended, nothing), settings, started)
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
-        """Write masks of new objects on a plane; it becomes an anchor, and undoing `edit` forgets them again."""
+        """Write masks of new objects on a plane; it becomes an anchor; undoing as in `write_step`."""
         with self._lock:
-            started = [k for k in masks if self._object(k).empty]
+            started = [k for k in masks if self._object(k).bare]
             anchored = [c for k in masks for c in anchored_settings(self.objects[k], plane)]
             self._write(edit, plane, masks, anchored, started)
         self.objects_changed.emit()

@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core.frames import BOOL_LOGIT
-from src_core.model.nano import LOW_RES_PX, STRIDE_PX, Nano
+from src_core.model.nano import Nano
+from src_core.model.nano_encoder import FINE, LOW_RES_PX, STRIDE_PX
 from src_core.model.sam import Features
 from src_core.training import clicks
-from src_core.training.losses import mask_iou, prompt_loss
+from src_core.training.losses import affinity_loss, mask_iou, prompt_loss
 from src_core.training.samples import Sample
 
 KINDS = ("click", "box", "click+box", "mask")
 KIND_WEIGHTS = (0.5, 0.3, 0.08, 0.12)
 NOWHERE = 0.15
 """How often a first click falls on background: nothing is there, which the presence must say."""
+
+AFFINITY_WEIGHT = 0.5
+"""Its gradient is larger than that of the prompts, which it must not drown."""
 
 
 class Asked:
@@ -60,7 +64,7 @@ class Outcome:
 
     `scores` has the mean IoU of the single mask after the first prompt ("first") and the last correction
     ("corrected"), on the slices of a walk where the object still is ("walk"), and how often the presence was right
-    there ("ends").
+    there ("ends"); and that of what belongs to a pixel of an object by the affinity maps alone ("affinity").
     """
 
     loss: Tensor
@@ -79,7 +83,11 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
     slices = tuple(f[n_crops:] for f in features)
     on_planes = _correct(model, single, sample.image_masks, sample.background, offset, rng, rounds)
     through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
-    return Outcome(on_planes.loss + through_stack.loss, on_planes.scores | through_stack.scores)
+    together, found = affinity_loss(rng, features[1][:, FINE:], sample.labels, sample.complete)
+    return Outcome(
+        on_planes.loss + through_stack.loss + AFFINITY_WEIGHT * together,
+        on_planes.scores | through_stack.scores | {"affinity": found},
+    )
 
 
 def _correct(

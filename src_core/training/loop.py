@@ -46,8 +46,8 @@ class TrainConfig:
         The schedule.
     n_stacks
         How many synthetic stacks are drawn, and a quarter as many scenes.
-    seed
-        Decides initial weights, data and prompts.
+    seed, stacks_seed
+        The first decides initial weights, what is shown of the data, and prompts; the second which stacks are drawn.
     checkpoint_every
         Steps between two checkpoints.
     samples
@@ -63,13 +63,14 @@ class TrainConfig:
     images: Path | None = None
     excluded: tuple[str, ...] = ()
     start: Path | None = None
-    steps: int = 2800
+    steps: int = 4000
     learning_rate: float = 8e-4
     weight_decay: float = 0.02
     warmup: int = 100
     ema: float = 0.998
     n_stacks: int = 1200
     seed: int = 0
+    stacks_seed: int = 0
     checkpoint_every: int = 100
     samples: dict[str, int] = field(default_factory=dict)
 
@@ -124,12 +125,15 @@ def train(
         _save(state_file, config, files, step, model, average, optimiser)
 
     samples = Samples(
-        StackSource(config.out / "stacks", config.n_stacks, first_seed=1_000_000 * (config.seed + 1)),
+        StackSource(config.out / "stacks", config.n_stacks, first_seed=1_000_000 * (config.stacks_seed + 1)),
         ImageSource(files) if files else None,
         seed=config.seed,
         steps=config.steps,
         scenes=StackSource(
-            config.out / "scenes", max(1, config.n_stacks // 4), 1_000_000 * (config.seed + 1), "scenes"
+            config.out / "scenes",
+            max(1, config.n_stacks // 4),
+            1_000_000 * (config.stacks_seed + 1),
+            "scenes",
         ),
         **config.samples,
     )
@@ -180,10 +184,19 @@ def training_files(config: TrainConfig) -> list[Path]:
 def _begin_with(model: Nano, weights: Path) -> None:
     """Take what fits from weights of this network or of an earlier form of it."""
     own = model.state_dict()
-    known = {k: v for k, v in read_state_dict(weights).items() if k in own and own[k].shape == v.shape}
+    known = {k: _grown(v, own[k]) for k, v in read_state_dict(weights).items() if k in own}
+    known = {k: v for k, v in known.items() if v.shape == own[k].shape}
     if len(known) < len(own) / 2:
         raise CheckpointError(f"{weights} cannot be trained further as nano: {len(known)} of its tensors fit")
     model.load_state_dict(known, strict=False)
+
+
+def _grown(value: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Add inputs that count nothing yet to a layer that had fewer."""
+    missing = own.shape[1] - value.shape[1] if value.ndim == own.ndim > 1 else 0
+    if missing <= 0 or value.shape[0] != own.shape[0] or value.shape[2:] != own.shape[2:]:
+        return value
+    return torch.cat([value, value.new_zeros(len(value), missing, *value.shape[2:])], 1)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -7,11 +7,18 @@ focal loss is normalised (Sofiiuk et al. 2019, "AdaptIS"), which needs no weight
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from src_core.model import affinity
+
 PRESENCE_WEIGHT = 1.0
+QUERIES = 6
+"""Objects of an image whose affinity is looked at in one step."""
+MIN_CELLS = 3
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -56,3 +63,47 @@ def prompt_loss(logits: Tensor, iou: Tensor, presence: Tensor, target: Tensor, a
     there = (target.flatten(1).sum(1) > 0).float()
     known = F.binary_cross_entropy_with_logits(presence, there, reduction="none")
     return (there * (losses[:, 0] + 0.5 * candidates + regression) + PRESENCE_WEIGHT * known).mean()
+
+
+def affinity_loss(
+    rng: np.random.Generator, maps: Tensor, labels: NDArray[np.int32], complete: NDArray[np.bool_]
+) -> tuple[Tensor, float]:
+    """Return the loss of affinity maps, and the mean IoU of what pixels find.
+
+    A pixel drawn from an object must find the whole of it, and no more.
+
+    Parameters
+    ----------
+    rng
+        Draws objects and pixels.
+    maps
+        (B, N_MAPS, h, w).
+    labels
+        (B, h, w) instance labels, 0 where there is none.
+    complete
+        (B,) bool: whether what has no label is background, which the last map learns.
+    """
+    where = affinity.places(maps)
+    losses: list[Tensor] = []
+    ious: list[Tensor] = []
+    for i, plane in enumerate(labels):
+        areas = np.bincount(plane.ravel())
+        areas[0] = 0
+        ids = np.nonzero(areas >= MIN_CELLS)[0]
+        if not len(ids):
+            continue
+        chosen = rng.choice(ids, min(QUERIES, len(ids)), replace=False)
+        pixels = [rng.choice(np.flatnonzero(plane == n)) for n in chosen]
+        queries = where[i].flatten(1)[:, pixels].T
+        logits = affinity.likeness(where[i : i + 1], queries[None])[0]
+        truth = torch.from_numpy(plane[None] == chosen[:, None, None]).float()
+        losses.append(mask_loss(logits[:, None], truth)[:, 0])
+        ious.append(mask_iou(logits[:, None], truth)[:, 0])
+    if not losses:
+        return maps.sum() * 0, 0.0
+    total = torch.cat(losses).mean()
+    known = torch.from_numpy(complete)
+    if known.any():
+        any_object = torch.from_numpy(labels[complete] > 0).float()
+        total = total + 0.5 * F.binary_cross_entropy_with_logits(maps[known, -1], any_object)
+    return total, float(torch.cat(ious).mean())

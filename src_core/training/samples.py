@@ -13,7 +13,8 @@ from scipy import ndimage as ndi
 from torch.utils.data import Dataset
 
 from src_core.errors import SamError
-from src_core.model.nano import LOW_RES_PX, SIZE_MULTIPLE_PX, TILE_PX
+from src_core.model.affinity import CELL_PX
+from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX, TILE_PX
 from src_core.training.data import (
     MIN_AREA_PX,
     STACK_SHAPE,
@@ -45,12 +46,18 @@ class Sample:
         (T, m, s, s) bool: m objects followed through the slices; all are on the first.
     background
         (G, s, s) bool: where on the single crops there is surely no object; nowhere if that is not known.
+    labels
+        (G + T, S / 4, S / 4) int32: all objects of the images, on the grid of the affinity maps.
+    complete
+        (G + T,) bool: whether whatever has no label is background.
     """
 
     images: NDArray[np.uint8]
     image_masks: NDArray[np.bool_]
     stack_masks: NDArray[np.bool_]
     background: NDArray[np.bool_]
+    labels: NDArray[np.int32]
+    complete: NDArray[np.bool_]
 
 
 def check_options(options: Mapping[str, int]) -> None:
@@ -115,22 +122,29 @@ class Samples(Dataset[Sample]):
         images: list[NDArray[np.uint8]] = []
         masks: list[NDArray[np.bool_]] = []
         background: list[NDArray[np.bool_]] = []
+        labels: list[NDArray[np.int32]] = []
+        complete: list[bool] = []
         while len(images) < self.crops:
             real = self.images is not None and len(images) % 2 == 1
-            crop, complete = self._image(rng, real, side)
+            crop, all_known = self._image(rng, real, side)
             chosen = _choose(rng, crop, self.objects_per_crop) if crop else None
             if crop and chosen is not None:
                 images.append(crop.images[0])
                 masks.append(low_res_masks(crop.labels[0], chosen))
-                background.append(_background(crop.labels[0], complete))
+                background.append(_background(crop.labels[0], all_known))
+                labels.append(crop.labels[0])
+                complete.append(all_known)
         while True:
-            crop = self._stack(rng, side)
+            crop, all_known = self._stack(rng, side)
             chosen = _choose(rng, crop, self.objects_per_stack, ends=True)
             if chosen is not None:
                 break
-        frames = np.stack([low_res_masks(labels, chosen) for labels in crop.labels])
+        frames = np.stack([low_res_masks(plane, chosen) for plane in crop.labels])
         crops = np.concatenate([np.stack(images), crop.images])
-        return Sample(crops, np.stack(masks), frames, np.stack(background))
+        every = slice(CELL_PX // 2, None, CELL_PX)
+        cells = np.concatenate([np.stack(labels), crop.labels])[:, every, every]
+        known = np.array(complete + [all_known] * len(crop.images))
+        return Sample(crops, np.stack(masks), frames, np.stack(background), cells, known)
 
     def _image(self, rng: np.random.Generator, real: bool, side: int) -> tuple[Crop | None, bool]:
         if real and self.images is not None:
@@ -141,9 +155,10 @@ class Samples(Dataset[Sample]):
         z = int(rng.integers(len(image)))
         return image_crop(rng, image[z], labels[z], side=side), source.is_complete(index)
 
-    def _stack(self, rng: np.random.Generator, side: int) -> Crop:
+    def _stack(self, rng: np.random.Generator, side: int) -> tuple[Crop, bool]:
         source = self._source(rng)
-        return stack_crop(rng, *source.get(int(rng.integers(source.count))), side, self.frames)
+        index = int(rng.integers(source.count))
+        return stack_crop(rng, *source.get(index), side, self.frames), source.is_complete(index)
 
     def _source(self, rng: np.random.Generator) -> StackSource:
         return self.scenes if self.scenes is not None and rng.random() < SCENES else self.stacks

@@ -23,7 +23,7 @@ from src_core.embeddings import EmbeddingCache
 from src_core.evaluation import iou, markdown_table
 from src_core.predictor import Predictor
 from src_core.propagation import PropagationSettings, propagate
-from src_core.propagation.between import agreement, interpolated
+from src_core.propagation.between import interpolated
 from src_core.types import PlaneRef
 from src_core.zoo.checkpoint import fingerprint
 from tests.benchmarks.bench_review import curve
@@ -109,7 +109,7 @@ def slices(predictor: Predictor, stack: Placed) -> Iterator[Slice]:
             yield Slice(
                 first,
                 second,
-                agreement(one, two),
+                iou(one, two),
                 weight,
                 iou(one, truth[z]),
                 iou(two, truth[z]),

@@ -19,8 +19,7 @@ from scipy import ndimage as ndi
 
 from src_core import frames
 from src_core.embedding import Embedding
-from src_core.evaluation.metrics import iou
-from src_core.masks import Mask, bounds, innermost
+from src_core.masks import Mask, bounds, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.synthetic import make_stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_propagation_leaves_anchors_alone(session: Session) -> None:
         session.clear_step(edit, Z2, 1)
     assert np.array_equal(_plane(session, 2) == 1, box(0, 0, 5, 5))
     assert session.objects[1].scores == {}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_undoing_a_first_mask_forgets_the_object_unless_the_user_has_done_something_for_it(
+    session: Session, named: bool
+) -> None:
+    session.select(5)
+    if named:
+        session.rename(5, "mitochondrion")
+    before = copy.deepcopy(session.objects)
+    with session.edit("propagate object 5") as edit:
+        session.write_step(edit, PlaneRef("z", 1), {5: box(0, 0, 3, 3)}, {5: 0.5})
+    session.undo()
+    assert session.objects == (before if named else {1: before[1]})
+    session.redo()
+    assert session.objects[5].name == before[5].name and session.objects[5].scores
 
 
 def test_strokes_are_taken_note_of_and_can_be_undone(session: Session) -> None:

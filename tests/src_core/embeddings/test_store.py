@@ -16,8 +16,8 @@ from src_core.embedding import Embedding
 from src_core.embeddings import EmbeddingCache
 from src_core.embeddings.eviction import trim
 from src_core.errors import CacheError, VolumeError
-from src_core.evaluation.metrics import iou
 from src_core.labels import LabelVolume
+from src_core.masks import iou
 from src_core.model.sam import Features
 from src_core.propagation import propagate_to_labels
 from src_core.types import PlaneRef

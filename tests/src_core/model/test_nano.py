@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from src_core import zoo
 from src_core.model.builder import build_sam
-from src_core.model.nano import SIZE_MULTIPLE_PX, STRIDE_PX, TILE_PX, Nano, build_nano
+from src_core.model.nano import Nano, build_nano
+from src_core.model.nano_encoder import SIZE_MULTIPLE_PX, STRIDE_PX, TILE_PX
 from tests.src_core.networks import random_nano
 
 

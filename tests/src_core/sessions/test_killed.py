@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from src_core.session import Session, open_session, replay
+from src_core.session.state import ObjectState, to_json
 from tests.src_core.sessions import script
 
 STEPS = 60
@@ -110,13 +111,13 @@ def _check_half_done(
     assert name.startswith(HALVES[kind]) and 0 < patches
     assert session.undo() == name
     undone = script.state(session)
-    # An object that had no mask yet is forgotten with the first it got.
-    known = {i: o for i, o in before["objects"].items() if i in undone["objects"] or not _maskless(o)}
+    # An object for which nothing had been done yet is forgotten with its first mask.
+    known = {i: o for i, o in before["objects"].items() if i in undone["objects"] or not _bare(o)}
     assert undone | {"undone": before["undone"]} == before | {"objects": known}
     session.redo()
     assert script.state(session) == found
     return True
 
 
-def _maskless(found: dict[str, Any]) -> bool:
-    return not (found["anchors"] or found["scores"] or found["found"])
+def _bare(found: dict[str, Any]) -> bool:
+    return found == to_json(ObjectState(1))

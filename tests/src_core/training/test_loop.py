@@ -71,8 +71,12 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_a_run_may_begin_with_weights_that_lack_a_part(tmp_path: Path) -> None:
-    kept = {k: v for k, v in random_nano().state_dict().items() if not k.startswith("evidence.")}
-    save_file({k: v.clone().contiguous() for k, v in kept.items()}, tmp_path / "first.safetensors")
+    kept = {
+        k: v.clone().contiguous()
+        for k, v in random_nano().state_dict().items()
+        if not k.startswith("evidence.")
+    }
+    save_file(kept, tmp_path / "first.safetensors")
     config = replace(
         _config(tmp_path / "run", steps=1), start=tmp_path / "first.safetensors", learning_rate=0.0
     )
@@ -82,6 +86,16 @@ def test_a_run_may_begin_with_weights_that_lack_a_part(tmp_path: Path) -> None:
     assert any(k.startswith("evidence.") for k in state)
 
     save_file({name: kept[name].contiguous(), "other": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    # A layer that saw fewer channels takes no notice of the others yet.
+    lift = "mask_decoder.lift.weight"
+    save_file(
+        {**{k: v.clone().contiguous() for k, v in kept.items()}, lift: kept[lift][:, :8].contiguous()},
+        tmp_path / "narrow.safetensors",
+    )
+    state = load_file(train(replace(config, out=tmp_path / "grown", start=tmp_path / "narrow.safetensors")))
+    assert torch.allclose(state[lift][:, :8].float(), kept[lift][:, :8], atol=1e-3)
+    assert state[lift].shape == kept[lift].shape and not state[lift][:, 8:].any()
+
     with pytest.raises(CheckpointError, match="cannot be trained further as nano: 1 of its tensors fit"):
         train(replace(config, out=tmp_path / "other", start=tmp_path / "foreign.safetensors"))
 
@@ -168,7 +182,8 @@ def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, 
         loss.backward()  # type: ignore[no-untyped-call]
         assert math.isfinite(loss.item())
         assert loss.item() > 0
-        assert {"ends"} <= outcome.scores.keys() <= {"first", "corrected", "walk", "ends"}
+        assert {"ends", "affinity"} <= outcome.scores.keys()
+        assert outcome.scores.keys() <= {"first", "corrected", "walk", "ends", "affinity"}
         assert all(0 <= score <= 1 for score in outcome.scores.values())
         used = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
         assert used == {"image_encoder", "prompt_encoder", "mask_decoder", "evidence"}
