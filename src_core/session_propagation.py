@@ -82,10 +82,10 @@ def propagate_session(
     Raises
     ------
     PromptError
-        None of the objects has an anchor along this axis.
+        None of the objects has an anchor along this axis, or the range is not within the stack.
     """
-    count = session.volume.n_planes(axis)
-    first, last = start or 0, (count if stop is None else stop) - 1
+    planes = session.volume.planes(axis, start, stop)
+    first, last = planes[0], planes[-1]
     groups, settled, left_out = _groups(session, identities, axis, t, (first, last))
     total = sum(_length(stretch, anchors) for stretch, anchors in groups)
     done = 0

@@ -165,15 +165,15 @@ class EmbeddingStore:
         Raises
         ------
         CacheError
-            The range is not within the stack; the folder cannot be written to; or the rest of the range will
-            not fit on the disk or below the limit, found out after the first tile.
+            The folder cannot be written to, or the rest of the range will not fit on the disk or below the
+            limit, found out after the first tile.
+        PromptError
+            The range is not within the stack.
         VolumeError
             The image cannot be read.
         """
-        count = self.volume.n_planes(axis)
-        first, end = start or 0, count if stop is None else stop
-        if not 0 <= first < end <= count:
-            raise CacheError(f"range {first}:{end} is not within the planes 0:{count} along {axis}")
+        planes = self.volume.planes(axis, start, stop)
+        first, end = planes.start, planes.stop
         shelf = self._shelf(axis, t)
         total, made, done = (end - first) * shelf.ahead, 0, 0
         for index in range(first, end):

@@ -19,7 +19,7 @@ from src_core.automatic import (
     usual_contrast,
 )
 from src_core.embedding import Embedding
-from src_core.errors import PromptError, VolumeError
+from src_core.errors import VolumeError
 from src_core.labels import LabelVolume, check_target
 from src_core.linking.bridging import bridge, drawn, gaps
 from src_core.linking.graph import Links, Node
@@ -139,10 +139,8 @@ def stack_steps(
     check_target(volume, out)
     if len(volume.spatial_axes) == 2:
         raise VolumeError(f"{volume.name} is a 2-D image without slices to link; search its plane instead")
-    count = volume.n_planes(axis)
-    first, end = start or 0, count if stop is None else stop
-    if not 0 <= first < end <= count:
-        raise PromptError(f"range {first}:{end} is not within the slices 0:{count} along {axis}")
+    planes = volume.planes(axis, start, stop)
+    first, end = planes.start, planes.stop
     links = links or LinkSettings()
     request = {
         **described(predictor, volume, c),

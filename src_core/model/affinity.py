@@ -51,7 +51,8 @@ def likeness(where: Tensor, queries: Tensor) -> Tensor:
     apart = (
         points.square().sum(1, keepdim=True) - 2 * target @ points + target.square().sum(-1, keepdim=True)
     ).clamp(min=0)
-    return (SURE - SURE / math.log(2) * (apart / reach.square()).log1p()).unflatten(2, where.shape[-2:])
+    logits: Tensor = SURE - SURE / math.log(2) * (apart / reach.square()).log1p()
+    return logits.reshape(*queries.shape[:2], *where.shape[-2:])
 
 
 def at_points(where: Tensor, points: Tensor) -> Tensor:

@@ -83,14 +83,17 @@ def propagate(
     Raises
     ------
     PromptError
-        An anchor lies outside the stack, is no mask, does not fit the plane, or all of an object are empty.
+        An anchor or the range lies outside the stack; an anchor is no mask, does not fit the plane, or all of an
+        object are empty.
     """
     run = _Run(
         predictor, volume, _checked(volume, anchors, axis), axis, t, c, settings or PropagationSettings()
     )
     run.embed, run.checkpoint = embed or run.embed, checkpoint
-    first, last = run.limits(start, stop)
-    return run.steps(first, last, resume)  # not a generator itself: bad arguments are refused at once
+    planes = volume.planes(axis, start, stop)
+    return run.steps(
+        planes[0], planes[-1], resume
+    )  # not a generator itself: bad arguments are refused at once
 
 
 def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int, Mask]]:
@@ -149,13 +152,6 @@ class _Run:
     def _embed(self, index: int) -> Embedding:
         plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
         return self.predictor.embed(plane, lazily=True)
-
-    def limits(self, start: int | None, stop: int | None) -> tuple[int, int]:
-        count = self.volume.n_planes(self.axis)
-        first, end = start or 0, count if stop is None else stop
-        if not (0 <= first < end <= count):
-            raise PromptError(f"range {first}..{end} is not within planes 0..{count} along {self.axis}")
-        return first, end - 1
 
     def steps(self, first: int, last: int, resume: PropagationState | None) -> Iterator[Step]:
         if resume is None:

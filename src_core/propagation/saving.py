@@ -219,16 +219,15 @@ def checked_prompts(
         raise VolumeError(
             f"{volume.name} is a 2-D image without slices to propagate through; segment it instead"
         )
-    count = volume.n_planes(axis)
-    first, end = start or 0, count if stop is None else stop
-    if not 0 <= first < end <= count:
-        raise PromptError(f"range {first}:{end} is not within the planes 0:{count} along {axis}")
+    planes = volume.planes(axis, start, stop)
     if not any(prompts.values()):
         raise PromptError("no prompt: give at least one point or box")
     for index in prompts:
-        if not first <= index < end:
-            raise PromptError(f"a prompt lies on {axis}={index}, outside the planes {first} to {end - 1}")
-    return count
+        if index not in planes:
+            raise PromptError(
+                f"a prompt lies on {axis}={index}, outside the planes {planes[0]} to {planes[-1]}"
+            )
+    return volume.n_planes(axis)
 
 
 def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, Any]:

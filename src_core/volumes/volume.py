@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from src_core.errors import VolumeError
+from src_core.errors import PromptError, VolumeError
 from src_core.types import PlaneRef
 from src_core.volumes.arrays import LazyArray
 from src_core.volumes.axes import SPATIAL
@@ -105,6 +105,22 @@ class Volume:
             The volume has no such spatial axis.
         """
         return self.sizes[axis] if self._plane_axis(axis) is not None and axis is not None else 1
+
+    def planes(self, axis: str | None, start: int | None = None, stop: int | None = None) -> range:
+        """Return the indices of the planes along `axis` from `start` to before `stop`, all of them by default.
+
+        Raises
+        ------
+        VolumeError
+            The volume has no such spatial axis.
+        PromptError
+            There are no such planes.
+        """
+        count = self.n_planes(axis)
+        first, end = start or 0, count if stop is None else stop
+        if not 0 <= first < end <= count:
+            raise PromptError(f"range {first}:{end} is not within the planes 0:{count} along {axis}")
+        return range(first, end)
 
     def plane_shape(self, axis: str | None) -> tuple[int, int]:
         """Return (H, W) in pixels of the planes perpendicular to `axis`.

@@ -15,7 +15,7 @@ from src_core import EmbeddingStore, Predictor, Prompts, open_volume, samples
 from src_core.embedding import Embedding
 from src_core.embeddings import EmbeddingCache
 from src_core.embeddings.eviction import trim
-from src_core.errors import CacheError, VolumeError
+from src_core.errors import PromptError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.masks import iou
 from src_core.model.sam import Features
@@ -264,7 +264,7 @@ def test_filling_a_range_reports_progress_and_goes_on_after_a_stop(image: Path, 
     assert store.stored() == {1, 2}
     rest = store_of(image, predictor).fill()
     assert (rest.made, rest.found, rest.complete) == (2, 2, True)
-    with pytest.raises(CacheError, match=r"3:9 is not within the planes 0:4"):
+    with pytest.raises(PromptError, match=r"3:9 is not within the planes 0:4"):
         store.fill(start=3, stop=9)
 
 
