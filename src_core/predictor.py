@@ -214,7 +214,8 @@ class Predictor:
     def _candidates(self, decoded: Decoded, tile: Tile, shape: tuple[int, int]) -> list[Candidates]:
         order = decoded.iou.argsort(dim=1, descending=True)
         iou = decoded.iou.gather(1, order).float().cpu().numpy()
-        logits = torch.take_along_dim(decoded.logits, order[..., None, None], 1).float().cpu()
+        rows = torch.arange(len(order), device=order.device).unsqueeze(1)
+        logits = decoded.logits[rows, order].float().cpu()
         presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
         window = frames.window(self.model, tile)
         found = []
