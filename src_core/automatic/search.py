@@ -84,7 +84,8 @@ class Search:
             for index in embedding.tiles.native:
                 objects.append(seen(embedding, index))
                 embedding.shrink(MAX_BYTES)
-                yield 0, len(full)
+                if len(embedding.tiles.native) > 1:  # that takes a while
+                    yield 0, 1
             rounds = plan(embedding, np.concatenate(objects), full, spacing)
         done, total = 0, sum(len(points) for points in rounds)
         for points in rounds:

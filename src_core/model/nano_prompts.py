@@ -88,7 +88,7 @@ class NanoPromptEncoder(PromptEncoder):
         weights = None
         if masks is not None:
             # What is surely outside must not count, however much there is of it.
-            weights = F.avg_pool2d((masks.sigmoid() - 0.2).clamp(min=0), 2)
+            weights = F.avg_pool2d((masks.clamp(-10, 10).sigmoid() - 0.2).clamp(min=0), 2)
         elif boxes is not None:
             weights = _dome((boxes - origin.repeat(1, 2)) / affinity.CELL_PX, where.shape[-2:])
         if weights is not None:
