@@ -25,14 +25,14 @@ def grid(shape: tuple[int, int], spacing_px: float) -> PointsYX:
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
 
 
-def seen(embedding: Embedding, index: int) -> PointsYX:
-    """Return one point of the plane, (N, 2), in each object that a network with such an opinion sees on a tile.
+def seen(embedding: Embedding, index: int) -> PointsYX | None:
+    """Return one point of the plane, (N, 2), in each object that the network sees on a tile, if it can tell.
 
     Tiles overlap: what another one shows with more room around it is left to that.
     """
     points = embedding.seeds(index)
     if points is None:
-        return np.zeros((0, 2))
+        return None
     native = list(embedding.tiles.native)
     rooms = np.stack([_room(embedding, i, points) for i in native])
     return np.asarray(points[rooms.argmax(0) == native.index(index)])

@@ -80,13 +80,15 @@ class Search:
         rounds = [full]
         if settings.adaptive:
             self.budget = max(1, int(POINTS_PART * len(full)))
-            objects = []
+            objects: list[Places] = []
             for index in embedding.tiles.native:
-                objects.append(seen(embedding, index))
+                if (points := seen(embedding, index)) is None:
+                    break
+                objects.append(points)
                 embedding.shrink(MAX_BYTES)
                 if len(embedding.tiles.native) > 1:  # that takes a while
                     yield 0, 1
-            rounds = plan(embedding, np.concatenate(objects), full, spacing)
+            rounds = plan(embedding, objects, full, spacing)
         done, total = 0, sum(len(points) for points in rounds)
         for points in rounds:
             left = self.uncovered(points)
@@ -157,7 +159,7 @@ class Search:
 
 
 SUGGESTED_PART, COARSER = 0.1875, 4
-"""An adaptive search asks suggestions, at most this part of the full grid, then on a grid so much coarser."""
+"""An adaptive search asks where objects are likely, then on a grid so much coarser; of suggestions at most a part."""
 MAX_BYTES = 2**30
 """Tiles of very large planes are encoded again rather than kept beyond it."""
 POINTS_PART, BUDGET_PART = 0.19, 0.25
@@ -220,11 +222,14 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
     return any(i and r for i, r in zip(inner, reaches, strict=True))
 
 
-def plan(embedding: Embedding, objects: Places, full: Places, spacing: float) -> list[Places]:
-    """Return the points of an adaptive search, round by round.
+def plan(embedding: Embedding, objects: list[Places], full: Places, spacing: float) -> list[Places]:
+    """Return the points of an adaptive search, round by round: likely ones in parts, then a coarse grid.
 
-    First where the network sees `objects`, then what the image suggests, in parts, then a coarse grid.
+    Likely are the `objects` that the network sees, tile by tile; where it cannot tell, what the image suggests.
     """
-    zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
-    points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
-    return [objects, *(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]
+    if objects:
+        points = np.concatenate(objects)
+    else:
+        zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
+        points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
+    return [*(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]

@@ -18,7 +18,7 @@ class SearchSettings:
     points_per_side
         Density of the point grid, for each network tile (paper, section 4: 32).
     adaptive
-        Begin with points that the image suggests, then refine a coarse grid, and leave out what is inside masks
+        Begin with points where objects are likely, go on with a coarse grid, and leave out what is inside masks
         that are already certain. False asks at every point of the grid.
     layers
         How many times the plane is also searched in crops: the first in 2 x 2, the second in 4 x 4, each enlarged

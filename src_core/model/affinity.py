@@ -22,6 +22,8 @@ N_PLACE = 4
 N_MAPS = N_PLACE + 2
 """Axes, the logarithm of the reach, and the logit that there is any object."""
 UNIT_CELLS = 4.0
+LIKELY = 1.0
+"""Pixels vote from this logit on that there is an object: half the wrong seeds of 0, nearly all right ones."""
 SURE = 4.0
 """Logit at a distance of nothing; at the reach it is 0."""
 
@@ -108,7 +110,7 @@ def seeds(maps: Tensor, min_cells: int = 3) -> Tensor:
     """
     height, width = maps.shape[-2:]
     where = places(maps[None])
-    free = (maps[-1] > 0).flatten()
+    free = (maps[-1] > LIKELY).flatten()
     voted = (where[0, :2].flatten(1) * UNIT_CELLS).floor().long()
     index = voted[1].clamp(0, height - 1) * width + voted[0].clamp(0, width - 1)
     votes = torch.bincount(index[free], minlength=height * width).float()

@@ -103,7 +103,9 @@ def test_only_a_single_click_is_ambiguous(predictor: Predictor, embedding: Embed
 
 
 def test_logits_go_back_in_with_or_without_their_window(predictor: Predictor, embedding: Embedding) -> None:
-    first = predictor.predict(embedding, Prompts(box_yxyx=(5, 5, 90, 120)))  # so large that it is not enlarged
+    first = predictor.predict(
+        embedding, Prompts(box_yxyx=(5, 5, 90, 120))
+    )  # so large that it is not enlarged
     with_window = Prompts([(40, 60)], mask=first.logits[0], mask_window=first.window)
     without = Prompts([(40, 60)], mask=first.logits[0])
     a, b = predictor.predict_many(embedding, [with_window, without])
