@@ -36,7 +36,7 @@ class AutomaticWidget(Container):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         usual = Thresholds()
-        self._ways = [LINK, SEEDS]
+        self._ways = [SEEDS, LINK]
         self.preview = PushButton(
             text="Find objects on this slice", tooltip="Shows them; nothing is kept yet"
         )
@@ -61,7 +61,7 @@ class AutomaticWidget(Container):
         )
         self.method = ComboBox(
             label="stack", choices=lambda _: self._ways,  # asked again whenever layers come or go
-            tooltip="Search every slice and link what is found; search some and carry it through the others; "
+            tooltip="Search some slices and carry what is found through the others; search all and link it; "
             "or follow objects through time, divisions included",
         )  # fmt: skip
         self.span = RangeSlider(label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice")
@@ -136,9 +136,9 @@ class AutomaticWidget(Container):
         if image is not self._film:
             self._film = image
             axis, sure = (None, False) if image is None else time_of(image)
-            self._ways = [LINK, SEEDS] if axis is None else [LINK, SEEDS, FOLLOW]
+            self._ways = [SEEDS, LINK] if axis is None else [SEEDS, LINK, FOLLOW]
             self.method.reset_choices()
-            self.method.value = FOLLOW if sure else LINK
+            self.method.value = FOLLOW if sure else SEEDS
         following = self.method.value == FOLLOW
         self.span.enabled = not following
         self.run.text = FILM if following else STACK

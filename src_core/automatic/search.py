@@ -162,7 +162,7 @@ SUGGESTED_PART, COARSER = 0.1875, 4
 """An adaptive search asks where objects are likely, then on a grid so much coarser; of suggestions at most a part."""
 MAX_BYTES = 2**30
 """Tiles of very large planes are encoded again rather than kept beyond it."""
-POINTS_PART, BUDGET_PART = 0.19, 0.25
+POINTS_PART, BUDGET_PART = 0.17, 0.32
 """An adaptive search asks the decoder so often, as parts of the full grid: about points, and with boxes in all."""
 CROP_OVERLAP = 512 / 1500
 """Crops of the first layer overlap by this part of the plane's shorter side (paper, appendix B)."""
@@ -223,13 +223,12 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
 
 
 def plan(embedding: Embedding, objects: list[Places], full: Places, spacing: float) -> list[Places]:
-    """Return the points of an adaptive search, round by round: likely ones in parts, then a coarse grid.
+    """Return the points of an adaptive search, round by round.
 
-    Likely are the `objects` that the network sees, tile by tile; where it cannot tell, what the image suggests.
+    First the `objects` that the network sees, tile by tile, if it can tell; then what the image suggests, in parts;
+    then a coarse grid.
     """
-    if objects:
-        points = np.concatenate(objects)
-    else:
-        zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
-        points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
-    return [*(points[k::CHUNKS] for k in range(CHUNKS)), grid(embedding.shape, COARSER * spacing)]
+    zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
+    points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
+    coarse = grid(embedding.shape, COARSER * spacing)
+    return [*objects, *(points[k::CHUNKS] for k in range(CHUNKS)), coarse]

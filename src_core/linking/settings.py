@@ -14,8 +14,8 @@ class LinkSettings:
     Attributes
     ----------
     method
-        "link": every slice is searched, and the masks are linked. "seeds": one slice in `seed_step` is searched, and
-        what is found there is propagated.
+        "seeds": one slice in `seed_step` is searched, and what is found there is propagated. "link": every slice is
+        searched, and the masks are linked.
     min_overlap
         Least IoU of two masks of one object on neighbouring slices, 0 to 1.
     max_gap
@@ -28,7 +28,7 @@ class LinkSettings:
         Slices from one searched slice to the next.
     """
 
-    method: str = "link"
+    method: str = "seeds"
     min_overlap: float = 0.25
     max_gap: int = 2
     min_slices: int = 2
@@ -36,8 +36,8 @@ class LinkSettings:
     seed_step: int = 4
 
     def __post_init__(self) -> None:
-        if self.method not in ("link", "seeds"):
-            raise PromptError(f"the method is link or seeds, got {self.method!r}")
+        if self.method not in ("seeds", "link"):
+            raise PromptError(f"the method is seeds or link, got {self.method!r}")
         if not 0 < self.min_overlap <= 1:
             raise PromptError(f"min_overlap must be above 0 and at most 1, got {self.min_overlap!r}")
         for name, least in (("max_gap", 0), ("min_slices", 1), ("min_branch", 1), ("seed_step", 1)):

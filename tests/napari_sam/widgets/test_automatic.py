@@ -117,8 +117,9 @@ def test_the_stack_becomes_drafts_and_a_stopped_run_goes_on(
 ) -> None:
     desk.start(STACK.image)
     desk.go(1)
-    if seeds:
-        panel.method.value = SEEDS
+    assert panel.method.value == SEEDS
+    if not seeds:
+        panel.method.value = LINK
     told: list[str] = []
     stopping = [True]
 
@@ -191,7 +192,7 @@ def test_a_film_is_followed_and_its_tracks_are_shown_where_the_image_is(
 
 def test_time_is_offered_only_where_it_may_be(desk: Desk, panel: AutomaticWidget) -> None:
     desk.start(STACK.image)
-    assert FOLLOW in panel.method.choices and panel.method.value == LINK
+    assert FOLLOW in panel.method.choices and panel.method.value == SEEDS
     assert panel.run.text == STACK_TEXT and panel.span.enabled
     desk.start(STACK.image, axis_labels=("z", "y", "x"))
     assert FOLLOW not in panel.method.choices

@@ -79,8 +79,8 @@ def samples_folder() -> Path:
     return Path(samples.__file__).parent
 
 
-def test_seeds_are_chosen_by_an_option(run: Run, nuclei: Path, tmp_path: Path) -> None:
-    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", "--seeds", *FEW)
+def test_linking_is_chosen_by_an_option(run: Run, nuclei: Path, tmp_path: Path) -> None:
+    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", "--link", *FEW)
     assert found.exit_code == 0 and "objects" in found.output, found.output
 
 

@@ -28,6 +28,7 @@ from src_core.volumes import Volume, open_volume
 from tests.src_core.automatic.stub import box, record
 
 FEW = SearchSettings(points_per_side=18)
+LINK = LinkSettings(method="link")
 STACK = make_stack(8_000_301, (8, 96, 96), "nuclei", 10.0)
 
 
@@ -52,7 +53,9 @@ def read(labels: LabelVolume) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def linked(predictor: Predictor, volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return segment_stack(predictor, volume, tmp_path_factory.mktemp("linked") / "a.zarr", search=FEW)
+    return segment_stack(
+        predictor, volume, tmp_path_factory.mktemp("linked") / "a.zarr", search=FEW, links=LINK
+    )
 
 
 def test_linked_objects_are_those_of_the_truth(linked: Any, truth: np.ndarray) -> None:
@@ -115,17 +118,18 @@ def test_a_killed_run_goes_on_to_the_same_labels(
 import os, signal, numpy as np
 from src_core import Predictor, open_volume
 from src_core.automatic import SearchSettings
-from src_core.linking import segment_stack
+from src_core.linking import LinkSettings, segment_stack
 volume = open_volume(np.load({str(tmp_path / "a.npy")!r}))
 def progress(done, total):
     if done == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 segment_stack(Predictor.load("nano", "cpu"), volume, {str(tmp_path / "a.zarr")!r},
-              search=SearchSettings(points_per_side=18), progress=progress)
+              search=SearchSettings(points_per_side=18), progress=progress,
+              links=LinkSettings(method="link"))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == -signal.SIGKILL, found.stderr
-    report = segment_stack(predictor, volume, tmp_path / "a.zarr", search=FEW)
+    report = segment_stack(predictor, volume, tmp_path / "a.zarr", search=FEW, links=LINK)
     assert report.resumed and 0 < report.calls < linked.calls, "four slices were searched before"
     assert np.array_equal(read(report.labels), read(linked.labels))
 
@@ -135,17 +139,19 @@ def test_an_unfinished_run_may_go_on_with_other_thresholds_but_no_other_search(
 ) -> None:
     out = tmp_path / "a.zarr"
     asked = iter([False] * 20 + [True] * 1000)
-    segment_stack(predictor, volume, out, search=FEW, stop=4, cancelled=lambda: next(asked))
+    segment_stack(predictor, volume, out, search=FEW, links=LINK, stop=4, cancelled=lambda: next(asked))
     with pytest.raises(SessionError, match="another search"):
-        segment_stack(predictor, volume, out, search=SearchSettings(points_per_side=17), stop=4)
-    report = segment_stack(predictor, volume, out, search=FEW, stop=4, thresholds=Thresholds(min_score=0.99))
+        segment_stack(predictor, volume, out, search=SearchSettings(points_per_side=17), links=LINK, stop=4)
+    report = segment_stack(
+        predictor, volume, out, search=FEW, links=LINK, stop=4, thresholds=Thresholds(min_score=0.99)
+    )
     assert report.resumed and report.objects == {}
 
 
 def test_empty_slices_and_slices_of_noise_give_no_error(predictor: Predictor, tmp_path: Path) -> None:
     pixels = np.zeros((3, 64, 64), np.uint8)
     pixels[1] = np.random.default_rng(0).integers(0, 255, (64, 64))
-    report = segment_stack(predictor, open_volume(pixels), tmp_path / "a.zarr", search=FEW)
+    report = segment_stack(predictor, open_volume(pixels), tmp_path / "a.zarr", search=FEW, links=LINK)
     assert report.complete and report.objects == {}, "nothing is on two slices"
 
 
