@@ -34,6 +34,8 @@ class Search:
 
     Attributes
     ----------
+    skipping, sparing
+        Whether points inside certain masks, and points that only the image suggests, are left out.
     records
         Every candidate above `FLOOR_SCORE`, in the order in which they were found.
     calls, budget
@@ -43,6 +45,7 @@ class Search:
     predictor: Predictor
     embedding: Embedding
     skipping: bool = True
+    sparing: bool = False
     budget: int | None = None
     records: list[MaskRecord] = field(default_factory=list)
     calls: int = 0
@@ -52,8 +55,13 @@ class Search:
         self.covered = np.zeros(self.embedding.shape, np.bool_)
         self._grey = self.embedding.picture.astype(np.float32).mean(-1) / 255
 
-    def run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:
-        """Search the plane, crops included; yields (done, total) in points after each window."""
+    def run(self, settings: SearchSettings, *, one_of_many: bool = False) -> Iterator[tuple[int, int]]:
+        """Search the plane, crops included; yields (done, total) in points after each window.
+
+        Of `one_of_many` slices, an adaptive search asks nothing that only the image suggests, if the network can tell
+        where objects are: what one slice misses another shows, and what noise invents on each adds up.
+        """
+        self.sparing = one_of_many
         picture = self.embedding.picture
         if picture.min() == picture.max():
             return  # every answer would be a guess
@@ -67,7 +75,7 @@ class Search:
         y0, x0, y1, x1 = crop
         shape = self.embedding.shape
         part = Search(self.predictor, self.predictor.embed(self.embedding.picture[y0:y1, x0:x1], lazily=True))
-        yield from part.run(settings)
+        yield from part.run(settings, one_of_many=self.sparing)
         self.calls += part.calls
         moved = [moved_record(r, (y0, x0), shape) for r in part.records]
         self.records += [r for r in moved if not _cut(r.box, crop, shape)]
@@ -88,7 +96,7 @@ class Search:
                 embedding.shrink(MAX_BYTES)
                 if len(embedding.tiles.native) > 1:  # that takes a while
                     yield 0, 1
-            rounds = plan(embedding, objects, full, spacing)
+            rounds = plan(embedding, objects, full, spacing, sparing=self.sparing)
         done, total = 0, sum(len(points) for points in rounds)
         for points in rounds:
             left = self.uncovered(points)
@@ -222,13 +230,17 @@ def _cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:
     return any(i and r for i, r in zip(inner, reaches, strict=True))
 
 
-def plan(embedding: Embedding, objects: list[Places], full: Places, spacing: float) -> list[Places]:
+def plan(
+    embedding: Embedding, objects: list[Places], full: Places, spacing: float, *, sparing: bool = False
+) -> list[Places]:
     """Return the points of an adaptive search, round by round.
 
-    First the `objects` that the network sees, tile by tile, if it can tell; then what the image suggests, in parts;
-    then a coarse grid.
+    First the `objects` that the network sees, tile by tile, if it can tell; then what the image suggests, in parts,
+    unless `sparing` and the network could tell; then a coarse grid.
     """
-    zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
-    points = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
-    coarse = grid(embedding.shape, COARSER * spacing)
-    return [*objects, *(points[k::CHUNKS] for k in range(CHUNKS)), coarse]
+    suggestions: Places = np.zeros((0, 2))
+    if not (objects and sparing):
+        zoom = embedding.tiles[embedding.tiles.native[-1]].zoom_yx[0]
+        suggestions = suggested(embedding.picture, zoom)[: max(1, round(SUGGESTED_PART * len(full)))]
+    parts = [suggestions[k::CHUNKS] for k in range(CHUNKS)]
+    return [*objects, *parts, grid(embedding.shape, COARSER * spacing)]

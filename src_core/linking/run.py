@@ -189,7 +189,7 @@ class _Run:
         """Search a slice unless that is done, yielding `progress` meanwhile; False if cancelled before its end."""
         if index not in self.shelf:
             found = Search(self.predictor, self.embed(index))
-            for _ in found.run(self.search):
+            for _ in found.run(self.search, one_of_many=True):
                 yield progress
                 if self.cancelled():
                     return False

@@ -177,9 +177,9 @@ def test_ends_are_as_sure_as_the_object_is_not_seen() -> None:
     steps = _run(RulePredictor(rule), {5: {1: SQUARE}})
     ends = {s.index: s.ends[1] for s in steps if s.ends}
     assert ends == {2: pytest.approx(0.5), 9: pytest.approx(0.9)}
-    blind = RulePredictor(lambda index, previous: answer(previous, 0.1 if index == 7 else 0.8))
+    blind = RulePredictor(lambda index, previous: answer(previous, 0.05 if index == 7 else 0.8))
     (end,) = [s.ends for s in _run(blind, {5: {1: SQUARE}}) if s.ends]
-    assert end == {1: pytest.approx(0.9)}, "of a network that says nothing of presence, the score"
+    assert end == {1: pytest.approx(0.95)}, "of a network that says nothing of presence, the score"
     to_the_rim = _run(RulePredictor(), {5: {1: SQUARE}}, start=3, stop=8)
     assert not any(s.ends for s in to_the_rim), "the stack or the range ends there, not the object"
 
@@ -188,7 +188,7 @@ LEFT = box(2, 0, 6, 4)
 REASONS = {
     "empty": (answer(np.zeros(SHAPE, bool)), "empty"),
     "presence": (answer(LEFT, presence=0.59), "ended"),
-    "score": (answer(LEFT, score=0.19), "unsure"),
+    "score": (answer(LEFT, score=0.09), "unsure"),
     "growth": (answer(box(0, 0, 7, 7)), "grew 3.1 times"),
     "jump": (answer(box(2, 12, 6, 16)), "jumped"),
 }
@@ -209,7 +209,7 @@ def test_an_object_ends_with_its_reason_and_nothing_is_asked_beyond(kind: str) -
 def test_what_is_just_good_enough_goes_on() -> None:
     good = [
         answer(LEFT, presence=0.61),
-        answer(LEFT, score=0.21),
+        answer(LEFT, score=0.11),
         answer(box(0, 0, 6, 8)),  # 48 pixels are 3 times 16
         answer(box(3, 1, 5, 3)),  # small, but inside
     ]

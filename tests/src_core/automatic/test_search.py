@@ -10,7 +10,7 @@ import pytest
 from src_core import samples
 from src_core.automatic import SearchSettings, automatic_masks, label_image, look, select
 from src_core.automatic.points import grid, suggested
-from src_core.automatic.search import crops
+from src_core.automatic.search import COARSER, crops, plan
 from src_core.automatic.views import Levels, Window, _spans
 from src_core.errors import PromptError
 from src_core.evaluation.instances import average_precision
@@ -95,6 +95,29 @@ def test_suggestions_are_the_middles_of_bright_and_dark_regions(labels: np.ndarr
         for y, x in [(20, 20), (20, 100), (70, 50), (90, 130), (100, 15)]:
             assert np.hypot(*(points - (y, x)).T).min() < 3
     assert suggested(np.full((20, 20, 3), 7, np.uint8), 1.0).shape == (0, 2)
+
+
+def test_of_many_slices_only_what_the_network_sees_is_asked_if_it_can_tell(labels: np.ndarray) -> None:
+    embedding, spacing = LabelPredictor(labels).embed(None), 5.0
+    full, coarse = grid(labels.shape, spacing), grid(labels.shape, COARSER * spacing)
+    seen = [np.array([[20.0, 21.0], [70.0, 50.0]])]
+    assert [p.tolist() for p in plan(embedding, seen, full, spacing, sparing=True) if len(p)] == [
+        seen[0].tolist(),
+        coarse.tolist(),
+    ]
+    everything = plan(embedding, seen, full, spacing)
+    assert sum(map(len, everything)) > 2 + len(coarse)
+    blind = plan(embedding, [], full, spacing, sparing=True)
+    assert [p.tolist() for p in blind] == [p.tolist() for p in everything[1:]]
+
+
+def test_nano_sees_the_nuclei_of_a_drawn_slice_before_it_is_asked() -> None:
+    stack = make_stack(8_000_300, (3, 256, 256), "nuclei", 14.0)
+    embedding = Predictor.load("nano", "cpu").embed(stack.image[1])
+    points = embedding.seeds(embedding.tiles.native[0])
+    assert points is not None
+    found = set(stack.labels[1][tuple(np.rint(points).astype(int).T)].tolist()) - {0}
+    assert len(found) > 0.5 * len(set(np.unique(stack.labels[1]).tolist()) - {0})
 
 
 def test_windows_cover_their_tile_and_overlap_by_half() -> None:
