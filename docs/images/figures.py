@@ -101,7 +101,8 @@ def _affinities(predictor: src_core.Predictor, data: Path) -> Picture:
     planes = [sample.image for sample in itertools.islice(subset_2d(data / "dsb2018"), 2, None, 15)]
     planes += [sample.image for sample in itertools.islice(slices_2d(data / "plant_nuclei"), 1)]
     planes += [
-        make_stack(GALLERY_SEED + 100, (6, 256, 256), kind).image[3] for kind in ("electron", "membranes")
+        make_stack(GALLERY_SEED + 100, (6, 256, 256), kind).image[3]
+        for kind in ("electron", "membranes", "phase")
     ]
     rows = [_affinity(predictor, _rgb(stretch(np.asarray(plane)))[:256, :256]) for plane in planes]
     return _grid([picture for row in rows for picture in row], 6)
@@ -132,7 +133,7 @@ def _affinity(predictor: src_core.Predictor, image: Picture) -> list[Picture]:
 
 
 def _square(picture: Picture, side: int = 256) -> Picture:
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _main_job(predictor: src_core.Predictor, data: Path, name: str) -> Picture:

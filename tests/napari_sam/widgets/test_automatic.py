@@ -178,10 +178,10 @@ def test_a_film_is_followed_and_its_tracks_are_shown_where_the_image_is(
     ids = {o.id for o in session.objects.values() if o.scores}
     assert ids == set(layer.data[:, 0].astype(int)) and len(ids) >= 3
     assert not list(session.labels.path.parent.glob("*automatic*")), "the search is not kept"
-    places = [PlaneRef("z", 0, t) if depth else PlaneRef("z", t) for t in range(3)]
-    drawn = [session.labels.read_plane(p.axis, p.index, p.t) for p in places]
     for k, t, *_, y, x in layer.data:
-        inside = np.argwhere(drawn[int(t)] == k)
+        places = [PlaneRef("z", z, int(t)) for z in range(depth)] if depth else [PlaneRef("z", int(t))]
+        drawn = np.stack([session.labels.read_plane(p.axis, p.index, p.t) for p in places])
+        inside = np.argwhere(drawn == k)[:, 1:]
         assert np.allclose(inside.mean(0), (y, x)), "the middle of the object with this id"
     assert sum(all((d == k).any() for d in drawn) for k in ids) >= 3, "ids stay"
     again = follow(desk, panel) if not depth else layer
