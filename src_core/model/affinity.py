@@ -22,6 +22,7 @@ N_PLACE = 4
 N_MAPS = N_PLACE + 2
 """Axes, the logarithm of the reach, and the logit that there is any object."""
 UNIT_CELLS = 4.0
+"""Length of the space's unit in pixels of the maps."""
 LIKELY = 1.0
 """Pixels vote from this logit on that there is an object: half the wrong seeds of 0, nearly all right ones."""
 SURE = 4.0
@@ -116,7 +117,8 @@ def seeds(maps: Tensor, min_cells: int = 3) -> Tensor:
     votes = torch.bincount(index[free], minlength=height * width).float()
     near = F.avg_pool2d(votes.reshape(1, 1, height, width), 3, stride=1, padding=1).flatten()
     found: list[tuple[float, float]] = []
-    for cell in near[index].masked_fill(~free, -1).argsort(descending=True).tolist():
+    order = near[index].masked_fill(~free, -1).argsort(descending=True)
+    for cell in order[: int(free.sum())].tolist():
         if not free[cell]:
             continue
         query = where.flatten(2)[:, :, cell].unsqueeze(1)

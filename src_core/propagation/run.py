@@ -91,9 +91,8 @@ def propagate(
     )
     run.embed, run.checkpoint = embed or run.embed, checkpoint
     planes = volume.planes(axis, start, stop)
-    return run.steps(
-        planes[0], planes[-1], resume
-    )  # not a generator itself: bad arguments are refused at once
+    # Not a generator itself: bad arguments are refused at once.
+    return run.steps(planes[0], planes[-1], resume)
 
 
 def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int, Mask]]:
