@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_sam.running import Progress
 
 LINK, SEEDS = "search every slice", "search some, propagate"
+NO_IMAGE = "Choose an image in the panel Segment first."
 FOLLOW = "follow through time"
 STACK, FILM = "Find objects in the stack", "Find and follow objects"
 
@@ -123,6 +124,8 @@ class AutomaticWidget(Container):
         self.keep.enabled = free and self._shown is not None
         self.run.enabled = free and axis is not None
         self.stop.enabled = interaction.propagating
+        if session is None or self.report.value == NO_IMAGE:
+            self.report.value = NO_IMAGE if session is None and not interaction.loading else ""
         self._offer_time()
         count = session.volume.n_planes(axis) if session is not None and axis is not None else 2
         if (axis, count) != self._axis:

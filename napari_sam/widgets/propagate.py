@@ -38,6 +38,7 @@ class PropagateWidget(Container):
         self.stop = PushButton(text="Stop", tooltip="What has been done stays (Shift-G)", enabled=False)
         self.report = TextEdit(label="ends", tooltip="Where and why each object ended")
         self.report.native.setReadOnly(True)
+        self.report.native.setPlaceholderText("Choose an image in the panel Segment and keep a mask first.")
         self.report.min_height = 70
         # The numbers at the handles say the same, and those at the ends are cut off in a narrow panel.
         self.span.native.setEdgeLabelMode(QLabeledRangeSlider.EdgeLabelMode.NoLabel)

@@ -10,7 +10,7 @@ from napari.layers import Tracks
 
 from napari_sam.proposals import NAME
 from napari_sam.tracks import NAME as TRACKS
-from napari_sam.widgets.automatic import FILM, FOLLOW, LINK, SEEDS, AutomaticWidget
+from napari_sam.widgets.automatic import FILM, FOLLOW, LINK, NO_IMAGE, SEEDS, AutomaticWidget
 from napari_sam.widgets.automatic import STACK as STACK_TEXT
 from src_core.predictor import Predictor
 from src_core.synthetic import make_stack
@@ -101,6 +101,12 @@ def test_what_is_labelled_already_stays(desk: Desk, panel: AutomaticWidget) -> N
         desk.wait(lambda: not desk.interaction.propagating)
     assert len(np.unique(desk.plane(1))) - 1 == count
     assert f"{count} were labelled already" in panel.report.value
+
+
+def test_without_an_image_it_says_what_to_do(desk: Desk, panel: AutomaticWidget) -> None:
+    assert panel.report.value == NO_IMAGE and not panel.preview.enabled
+    desk.start(STACK.image)
+    assert panel.report.value == "" and panel.preview.enabled
 
 
 def test_another_slice_puts_the_preview_away(desk: Desk, panel: AutomaticWidget) -> None:
