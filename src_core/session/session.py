@@ -147,7 +147,7 @@ class Session(Objects):
     ) -> None:
         """Write what was found on a plane without the user, as part of `edit`; anchors are left alone.
 
-        Undoing `edit` forgets objects that had no mask before it, nor anything else of the user.
+        Undoing `edit` forgets objects that had no mask before it, unless the user has chosen, named or prompted them.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class Session(Objects):
             found = {k: m for k, m in masks.items() if self._open(k, plane)}
             ended = {k: c for k, c in (ends or {}).items() if self._open(k, plane)}
             if found or ended:
-                started = [k for k in found if self._object(k).bare]
+                started = [k for k in found if self._unused(k)]
                 edit.counts |= bool(ended)  # an end changes no label
                 settings = [
                     c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))
@@ -174,7 +174,7 @@ class Session(Objects):
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         """Write masks of new objects on a plane; it becomes an anchor; undoing as in `write_step`."""
         with self._lock:
-            started = [k for k in masks if self._object(k).bare]
+            started = [k for k in masks if self._unused(k)]
             anchored = [c for k in masks for c in anchored_settings(self.objects[k], plane)]
             self._write(edit, plane, masks, anchored, started)
         self.objects_changed.emit()
@@ -244,6 +244,10 @@ class Session(Objects):
         return edit.name
 
     # ---------------------------------------------------------------- helpers
+
+    def _unused(self, identity: int) -> bool:
+        """Say whether the user would not miss an object."""
+        return self._object(identity).bare and identity != self.current
 
     def _open(self, identity: int, plane: PlaneRef) -> bool:
         """Say whether propagation may change an object on a plane."""

@@ -131,6 +131,7 @@ def test_undoing_a_first_mask_forgets_the_object_unless_the_user_has_done_someth
     session.select(5)
     if named:
         session.rename(5, "mitochondrion")
+    session.select(1)
     before = copy.deepcopy(session.objects)
     with session.edit("propagate object 5") as edit:
         session.write_step(edit, PlaneRef("z", 1), {5: box(0, 0, 3, 3)}, {5: 0.5})
@@ -138,6 +139,14 @@ def test_undoing_a_first_mask_forgets_the_object_unless_the_user_has_done_someth
     assert session.objects == (before if named else {1: before[1]})
     session.redo()
     assert session.objects[5].name == before[5].name and session.objects[5].scores
+
+
+def test_undoing_the_first_mask_of_the_object_being_worked_on_keeps_it(session: Session) -> None:
+    session.select(5)
+    with session.edit("propagate object 5") as edit:
+        session.write_step(edit, PlaneRef("z", 1), {5: box(0, 0, 3, 3)}, {5: 0.5})
+    session.undo()
+    assert session.current == 5 and session.objects[5].bare
 
 
 def test_strokes_are_taken_note_of_and_can_be_undone(session: Session) -> None:
