@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import SessionError
@@ -18,7 +17,7 @@ from src_core.frames import resize_mask
 from src_core.history import History
 from src_core.labels import LabelVolume
 from src_core.labels.target import create_labels
-from src_core.masks import Mask
+from src_core.masks import Mask, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.session import Session
@@ -181,7 +180,7 @@ class _Rescaled:
         cache = self._cache(about["model"], about.get("channel"))
         prompts = self.size.prompts(plane.axis, about, mask)
         found = cache.predictor.predict(cache.get(large), prompts, multimask=bool(about["points"]))
-        alike = [_iou(mask, candidate) for candidate in found.masks]
+        alike = [iou(mask, candidate) for candidate in found.masks]
         best = int(np.argmax(alike))
         return np.asarray(found.masks[best]) if alike[best] >= AGREE else mask
 
@@ -228,8 +227,3 @@ def _main_axis(state: ObjectState, first: str | None) -> str | None:
     """Return the axis across most of the slices on which an object was made."""
     count = Counter(p.axis for p in state.anchors | set(state.scores))
     return max(count, key=lambda axis: (count[axis], axis == first), default=first)
-
-
-def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    either = int((a | b).sum())
-    return int((a & b).sum()) / either if either else 1.0

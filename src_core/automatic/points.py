@@ -33,18 +33,11 @@ def seen(embedding: Embedding, index: int) -> PointsYX | None:
     points = embedding.seeds(index)
     if points is None:
         return None
-    native = list(embedding.tiles.native)
-    rooms = np.stack([_room(embedding, i, points) for i in native])
-    return np.asarray(points[rooms.argmax(0) == native.index(index)])
-
-
-def _room(embedding: Embedding, index: int, points: PointsYX) -> NDArray[np.float64]:
-    """Return how far from the borders of a tile (N, 2) points are; those of the plane do not count."""
-    tile = embedding.tiles[index]
-    low, high = np.array([tile.y0, tile.x0], np.float64), np.array([tile.y1, tile.x1], np.float64)
-    low[low <= 0] = -np.inf
-    high[high >= np.array(embedding.shape)] = np.inf
-    return np.asarray(np.minimum(points - low, high - points).min(1))
+    tiles = embedding.tiles
+    if tiles.overview_suffices:
+        return points
+    native = next(g for g in tiles.grids if g.zoom == 1)
+    return points[[native.best((y, x, y, x))[0] == index for y, x in points.tolist()]]
 
 
 def suggested(picture: NDArray[np.uint8], zoom: float) -> PointsYX:

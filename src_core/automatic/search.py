@@ -34,8 +34,11 @@ class Search:
 
     Attributes
     ----------
-    skipping, sparing
-        Whether points inside certain masks, and points that only the image suggests, are left out.
+    skipping
+        Whether points inside certain masks are left out.
+    sparing
+        Whether an adaptive search leaves out what only the image suggests, if the network can tell where objects are:
+        of the slices of a stack, what one misses another shows, and what noise invents on each adds up.
     records
         Every candidate above `FLOOR_SCORE`, in the order in which they were found.
     calls, budget
@@ -55,13 +58,8 @@ class Search:
         self.covered = np.zeros(self.embedding.shape, np.bool_)
         self._grey = self.embedding.picture.astype(np.float32).mean(-1) / 255
 
-    def run(self, settings: SearchSettings, *, one_of_many: bool = False) -> Iterator[tuple[int, int]]:
-        """Search the plane, crops included; yields (done, total) in points after each window.
-
-        Of `one_of_many` slices, an adaptive search asks nothing that only the image suggests, if the network can tell
-        where objects are: what one slice misses another shows, and what noise invents on each adds up.
-        """
-        self.sparing = one_of_many
+    def run(self, settings: SearchSettings) -> Iterator[tuple[int, int]]:
+        """Search the plane, crops included; yields (done, total) in points after each window."""
         picture = self.embedding.picture
         if picture.min() == picture.max():
             return  # every answer would be a guess
@@ -74,8 +72,9 @@ class Search:
     def _run_crop(self, crop: Box, settings: SearchSettings) -> Iterator[tuple[int, int]]:
         y0, x0, y1, x1 = crop
         shape = self.embedding.shape
-        part = Search(self.predictor, self.predictor.embed(self.embedding.picture[y0:y1, x0:x1], lazily=True))
-        yield from part.run(settings, one_of_many=self.sparing)
+        embedding = self.predictor.embed(self.embedding.picture[y0:y1, x0:x1], lazily=True)
+        part = Search(self.predictor, embedding, sparing=self.sparing)
+        yield from part.run(settings)
         self.calls += part.calls
         moved = [moved_record(r, (y0, x0), shape) for r in part.records]
         self.records += [r for r in moved if not _cut(r.box, crop, shape)]

@@ -188,8 +188,8 @@ class _Run:
     def searched(self, index: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, bool]:
         """Search a slice unless that is done, yielding `progress` meanwhile; False if cancelled before its end."""
         if index not in self.shelf:
-            found = Search(self.predictor, self.embed(index))
-            for _ in found.run(self.search, one_of_many=True):
+            found = Search(self.predictor, self.embed(index), sparing=True)
+            for _ in found.run(self.search):
                 yield progress
                 if self.cancelled():
                     return False

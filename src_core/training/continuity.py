@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from src_core.continuity import N_FEATURES, Continuity, Memory, Picture, features, picture_of
 from src_core.embedding import Embedding
 from src_core.files import write_atomically
+from src_core.masks import iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.synthetic import FAMILIES, make_stack
@@ -71,8 +72,7 @@ class _Scene:
 
 
 def _truth(found: Candidates, truth: NDArray[np.bool_]) -> tuple[float, float]:
-    mask = found.masks[0]
-    return float(truth.any()), np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)
+    return float(truth.any()), iou(found.masks[0], truth)
 
 
 def walks(predictor: Predictor, seed: int) -> Rows:
