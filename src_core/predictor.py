@@ -17,6 +17,7 @@ from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.model.nano import Nano
+from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
 from src_core.questions import Question
@@ -165,10 +166,13 @@ class Predictor:
 
     def tiles(self, shape: tuple[int, int]) -> Tiling:
         """Return the rectangles through which the network sees a plane of `shape` (H, W)."""
-        size, max_zoom = self.model.image_size, tiling.MAX_ZOOM if self.model.native_tiles else float("inf")
+        size = self.model.image_size
+        max_zoom, multiple = (
+            (tiling.MAX_ZOOM, SIZE_MULTIPLE_PX) if self.model.native_tiles else (float("inf"), 1)
+        )
         if self.whole:
-            return Tiling(tiling.whole(shape, size, max_zoom))
-        return tiling.tiled(shape, size, max_zoom)
+            return Tiling(tiling.whole(shape, size, max_zoom, multiple))
+        return tiling.tiled(shape, size, max_zoom, multiple)
 
     def _ask(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
         tile = embedding.tiles[index]

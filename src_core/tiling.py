@@ -34,6 +34,8 @@ SAMPLES = 8
 """At so many places a tile, at least, is looked which tile shows them best."""
 NEAR = 16
 """Of tiles in view, at most so many rows and columns around the focus are considered: a plane may have thousands."""
+MAX_STRETCH = 1 / 3
+"""Sides of a tile are stretched by at most this much, so that the network need not pad them."""
 SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
 
@@ -124,12 +126,15 @@ class Grid:
         Where tiles begin and end, in pixels of the plane.
     first
         The index of the first tile among all tiles of the plane.
+    multiple
+        Of this many network pixels are the sides of a tile, if that takes little.
     """
 
     zoom: float
     rows: tuple[tuple[int, int], ...]
     columns: tuple[tuple[int, int], ...]
     first: int = 0
+    multiple: int = 1
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
@@ -138,7 +143,7 @@ class Grid:
         """Return the tile at a position within the grid."""
         row, column = divmod(index, len(self.columns))
         (y0, y1), (x0, x1) = self.rows[row], self.columns[column]
-        height, width = (max(1, round(n * self.zoom)) for n in (y1 - y0, x1 - x0))
+        height, width = (_side(n * self.zoom, self.multiple) for n in (y1 - y0, x1 - x0))
         return Tile(y0, x0, y1, x1, (height, width))
 
     def best(self, extent: Extent) -> tuple[int, float]:
@@ -246,15 +251,26 @@ class Tiling(Sequence[Tile]):
                 yield grid.tile(row * len(grid.columns) + column)
 
 
-def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf")) -> Tile:
-    """Return the plane as one tile, its longest side `size` network pixels, enlarged at most `max_zoom`."""
+def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf"), multiple: int = 1) -> Tile:
+    """Return the plane as one tile, its longest side about `size` network pixels; see `tiled`."""
     zoom = min(size / max(shape), max_zoom)
-    height, width = (max(1, int(n * zoom + 0.5)) for n in shape)
+    height, width = (_side(n * zoom, multiple) for n in shape)
     return Tile(0, 0, *shape, (height, width))
 
 
+def _side(length: float, multiple: int) -> int:
+    """Return a side of about `length` network pixels, a multiple of `multiple` where that changes it little.
+
+    What a network sees in padding it takes for the end of the object, and objects at the rim of a plane then lose
+    theirs; a picture that is a little too wide costs nothing.
+    """
+    side = max(1, int(length + 0.5))
+    whole = max(1, int(side / multiple + 0.5)) * multiple
+    return whole if abs(whole - side) <= MAX_STRETCH * side else side
+
+
 @functools.lru_cache(64)
-def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM) -> Tiling:
+def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM, multiple: int = 1) -> Tiling:
     """Cut a plane of `shape` (H, W) for a network with an input of `size` pixels.
 
     Parameters
@@ -264,8 +280,10 @@ def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM) -> Tili
     max_zoom
         How much the plane as a whole is enlarged at most. Where there is no limit, a plane that fits is enlarged
         to `size`, and nothing closer is offered.
+    multiple
+        The network pads sides that are no multiple of it, so tiles are stretched a little instead.
     """
-    overview = whole(shape, size, max_zoom)
+    overview = whole(shape, size, max_zoom, multiple)
     worth = min(size / max(shape), max_zoom) * MIN_GAIN
     if worth > 1 and max_zoom == float("inf"):
         return Tiling(overview)
@@ -277,7 +295,7 @@ def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM) -> Tili
         overlap = OVERLAP if zoom == 1 else OTHER_OVERLAP
         rows, columns = (_spans(n, round(size / zoom), overlap) for n in shape)
         first = grids[-1].first + len(grids[-1]) if grids else 1
-        grids.append(Grid(zoom, rows, columns, first))
+        grids.append(Grid(zoom, rows, columns, first, multiple))
     return Tiling(overview, tuple(grids))
 
 

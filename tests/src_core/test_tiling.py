@@ -189,3 +189,18 @@ def test_reference_networks_see_the_plane_whole_however_small() -> None:
     assert tile.input_hw == (512, 1024)
     assert tile.zoom_yx == (51.2, 51.2)
     assert tiling.whole((1, 3000), 1024).input_hw == (1, 1024)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (100, 100), (61, 57), (40, 300), (1, 3000)])
+def test_sides_become_multiples_of_what_the_network_needs_unless_that_stretches_much(
+    shape: tuple[int, int],
+) -> None:
+    plain, tiles = tiling.tiled(shape, SIZE), tiling.tiled(shape, SIZE, multiple=32)
+    assert [tile.box for tile in plain] == [tile.box for tile in tiles]
+    for tile, before in zip(tiles, plain, strict=True):
+        for side, was in zip(tile.input_hw, before.input_hw, strict=True):
+            nearest = max(32, int(was / 32 + 0.5) * 32)
+            assert side == (nearest if abs(nearest - was) <= tiling.MAX_STRETCH * was else was) <= SIZE
+    assert tiling.tiled((100, 100), SIZE, multiple=32).overview.input_hw == (192, 192)
+    assert tiling.tiled((200, 512), SIZE, multiple=32).overview.input_hw == (192, 512)
+    assert tiling.tiled((10, 512), SIZE, multiple=32).overview.input_hw == (10, 512)
