@@ -20,7 +20,7 @@ from src_core.model.nano import Nano
 from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
-from src_core.questions import Question
+from src_core.questions import EYES, Question
 from src_core.tiling import Extent, Tile, Tiling
 from src_core.types import Cancelled, Candidates, Progress
 from src_core.volumes import Plane, open_volume
@@ -127,7 +127,7 @@ class Predictor:
         for prompt in prompts:
             prompt.check_inside(embedding.shape)
         native = self.model.native_tiles
-        eyes, low_res = tiling.EYES[native], frames.LOW_RES[native]
+        eyes, low_res = EYES[native], frames.LOW_RES[native]
         asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in prompts]
         while groups := self._grouped(asked, multimask):
             for (tile, many, *_), members in groups.items():

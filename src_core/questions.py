@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
 from src_core import frames, tiling
 from src_core.masks import bounds
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Eyes, Tiling, View
+from src_core.tiling import Extent, Tile, Tiling, View
 from src_core.types import Candidates
+
+SMALL = 12
+"""An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What a network sees well.
+
+    Attributes
+    ----------
+    comfort_px
+        Larger objects are seen coarser, in network pixels.
+    trusted
+        A click whose answer the network rates lower is asked again closer by, if the object then still fits well.
+    doubted
+        Below it, the click is asked again however large the object seems to be.
+    """
+
+    comfort_px: float
+    trusted: float
+    doubted: float
+
+
+EYES = {True: Eyes(96, 0.85, 0.7), False: Eyes(float("inf"), 0.5, 0.5)}
+"""For networks with native tiles and without: what measured best for nano, which was trained on cells. Segment
+Anything knows objects of all sizes, and a closer tile costs it seconds."""
 
 
 class Question:
@@ -71,9 +99,7 @@ class Question:
         self._zooms.add(zoom)
         mask = found.masks[0]
         extent: Extent | None = bounds(mask) if mask.any() else None
-        cut = (
-            extent is not None and index > 0 and tiling.cuts(self._tiles[index], extent, self._tiles.overview)
-        )
+        cut = extent is not None and index > 0 and _cuts(self._tiles[index], extent, self._tiles.overview)
         # Where the network trusts two answers equally, the finer one is more exact.
         worth = (extent is not None and not cut, float(found.scores[0]) * found.presence, zoom)
         if self.answer is None or worth > self._worth:
@@ -110,7 +136,7 @@ class Question:
         return None if index in self._tried else index
 
     def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
-        comfortable = tiling.zoom_for(extent, self._low_res_px, self._eyes.comfort_px)
+        comfortable = _zoom_for(extent, self._low_res_px, self._eyes.comfort_px)
         return self._tiles.fitting(extent, min(comfortable, finest))
 
 
@@ -144,3 +170,29 @@ def _extent(prompt: Prompts, shape: tuple[int, int]) -> Extent:
             extent = frames.to_plane(extent, prompt.mask.shape, prompt.mask_window or (0, 0, *shape))
         boxes.append(extent)
     return _union(*boxes) if boxes else (0, 0, *shape)
+
+
+def _zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
+    """Return how much an object should be enlarged at most: above 1 if it is small, below if it is large.
+
+    Parameters
+    ----------
+    extent
+        The rectangle it fills.
+    low_res_px
+        Side of a low-resolution pixel in network pixels.
+    comfort_px
+        How large the network likes objects, in network pixels.
+    """
+    side = max(extent[2] - extent[0], extent[3] - extent[1])
+    # Each further step must be needed: so many low-resolution pixels are not reached without it.
+    enlarged = float(max((z for z in tiling.ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
+    return min(enlarged, comfort_px / side)
+
+
+def _cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
+    """Say whether `extent` reaches a border of `tile` beyond which the plane goes on."""
+    low, high = np.array(tile.box).reshape(2, 2)
+    inside = np.array([extent[:2] - low, high - extent[2:]])
+    goes_on = np.array([low > plane.box[:2], high < plane.box[2:]])
+    return bool(((inside <= 1) & goes_on).any())

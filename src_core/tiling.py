@@ -36,32 +36,6 @@ NEAR = 16
 """Of tiles in view, at most so many rows and columns around the focus are considered: a plane may have thousands."""
 MAX_STRETCH = 1 / 3
 """Sides of a tile are stretched by at most this much, so that the network need not pad them."""
-SMALL = 12
-"""An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
-
-
-@dataclass(frozen=True)
-class Eyes:
-    """What a network sees well.
-
-    Attributes
-    ----------
-    comfort_px
-        Larger objects are seen coarser, in network pixels.
-    trusted
-        A click whose answer the network rates lower is asked again closer by, if the object then still fits well.
-    doubted
-        Below it, the click is asked again however large the object seems to be.
-    """
-
-    comfort_px: float
-    trusted: float
-    doubted: float
-
-
-EYES = {True: Eyes(96, 0.85, 0.7), False: Eyes(float("inf"), 0.5, 0.5)}
-"""For networks with native tiles and without: what measured best for nano, which was trained on cells. Segment
-Anything knows objects of all sizes, and a closer tile costs it seconds."""
 
 
 @dataclass(frozen=True)
@@ -306,32 +280,6 @@ def _spans(length: int, side: int, share: float) -> tuple[tuple[int, int], ...]:
     count = int(np.ceil((length - overlap) / (side - overlap)))
     starts = np.rint(np.linspace(0, length - side, count)).astype(int)
     return tuple((int(s), int(s) + side) for s in starts)
-
-
-def zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
-    """Return how much an object should be enlarged at most: above 1 if it is small, below if it is large.
-
-    Parameters
-    ----------
-    extent
-        The rectangle it fills.
-    low_res_px
-        Side of a low-resolution pixel in network pixels.
-    comfort_px
-        How large the network likes objects, in network pixels.
-    """
-    side = max(extent[2] - extent[0], extent[3] - extent[1])
-    # Each further step must be needed: so many low-resolution pixels are not reached without it.
-    enlarged = float(max((z for z in ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
-    return min(enlarged, comfort_px / side)
-
-
-def cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
-    """Say whether `extent` reaches a border of `tile` beyond which the plane goes on."""
-    low, high = np.array(tile.box).reshape(2, 2)
-    inside = np.array([extent[:2] - low, high - extent[2:]])
-    goes_on = np.array([low > plane.box[:2], high < plane.box[2:]])
-    return bool(((inside <= 1) & goes_on).any())
 
 
 def _free(

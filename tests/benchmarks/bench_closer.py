@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_core import tiling
+from src_core import questions, tiling
 from src_core.evaluation import iou, markdown_table
 from src_core.evaluation.datasets import Sample3D
 from src_core.evaluation.propagation import evaluate_3d
@@ -33,7 +33,7 @@ PLANES, STACKS, OBJECTS = 36, 24, 6
 RULES: dict[str, tuple[float, tuple[int, ...]]] = {
     "by size alone": (0.0, (2,)),
     "by size alone, up to 4 x": (0.0, (2, 4)),
-    "closer where not trusted": (tiling.EYES[True].trusted, (2, 4)),
+    "closer where not trusted": (questions.EYES[True].trusted, (2, 4)),
 }
 
 
@@ -46,9 +46,9 @@ def main() -> None:
     planes, volumes = list(_planes()), list(_volumes())
     rows = {}
     for name, (trusted, zooms) in RULES.items():
-        eyes = dataclasses.replace(tiling.EYES[True], trusted=trusted)
+        eyes = dataclasses.replace(questions.EYES[True], trusted=trusted)
         tiling.tiled.cache_clear()
-        with mock.patch.object(tiling, "ZOOMS", zooms), mock.patch.dict(tiling.EYES, {True: eyes}):
+        with mock.patch.object(tiling, "ZOOMS", zooms), mock.patch.dict(questions.EYES, {True: eyes}):
             rows[name] = _clicked(predictor, planes) | _walked(predictor, volumes)
     print(markdown_table(rows, "tiles are chosen"))
 
