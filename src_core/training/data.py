@@ -5,6 +5,7 @@ Everything is drawn from (seed, step), so a resumed run sees what an uninterrupt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def _intensity(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[n
     out = (out - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5 + rng.normal(0, 0.08)
     if rng.random() < 0.2:
         out = ndi.gaussian_filter(out, (0, *2 * [float(rng.uniform(0.5, 2.5))], 0))
-    if rng.random() < 0.45:
+    if rng.random() < 0.5:
         out = out + _grain(rng, out.shape[:-1])
     if rng.random() < 0.2:
         out = out * rng.uniform(0.75, 1.15, 3)
@@ -152,8 +153,9 @@ def _intensity(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[n
 def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Noise (n, S, S, 1) of pixels that may be larger than the network's, as in an enlarged image."""
     n, height, width = shape
-    pixel = int(rng.choice([1, 1, 2, 3]))
-    coarse = rng.normal(0, rng.uniform(0.01, 0.14), (n, -(-height // pixel), -(-width // pixel)))
+    pixel = int(rng.choice([1, 1, 2, 3, 4]))
+    sigma = math.exp(rng.uniform(math.log(0.01), math.log(0.3)))
+    coarse = rng.normal(0, sigma, (n, -(-height // pixel), -(-width // pixel)))
     if pixel > 1:
         coarse = ndi.zoom(coarse, (1, pixel, pixel), order=1, grid_mode=True, mode="nearest")
     return np.asarray(coarse[:, :height, :width, None], np.float32)

@@ -22,6 +22,8 @@ KIND_WEIGHTS = (0.5, 0.3, 0.08, 0.12)
 NOWHERE = 0.15
 """How often a first click falls on background: nothing is there, which the presence must say."""
 
+ROUNDS = (2, 3, 3, 4, 5)
+"""How often an object is asked about: the first prompt, and corrections."""
 AFFINITY_WEIGHT = 0.5
 """Its gradient is larger than that of the prompts, which it must not drown."""
 
@@ -73,7 +75,7 @@ class Outcome:
 
 def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
     """Answer, correct and walk once."""
-    rounds = int(rng.integers(2, 4))
+    rounds = int(rng.choice(ROUNDS))
     images = torch.from_numpy(sample.images).permute(0, 3, 1, 2).float()
     features = model.encode(model.normalise(images))
     free = model.prompt_encoder.image_embedding_size[0] - features[0].shape[-1]

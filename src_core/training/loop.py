@@ -1,14 +1,13 @@
-"""The training loop: AdamW, cosine schedule, EMA; every checkpoint can be resumed to the same result."""
+"""The training loop: Muon and AdamW, cosine schedule, EMA; every checkpoint can be resumed to the same result."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from src_core.files import write_atomically
 from src_core.model.nano import Nano, build_nano
 from src_core.training import episodes
 from src_core.training.data import ImageSource, StackSource
+from src_core.training.muon import Muon, is_matrix
 from src_core.training.samples import Samples, check_options
 from src_core.types import Cancelled
 from src_core.zoo import read_state_dict
@@ -114,15 +114,13 @@ def train(
     if config.start is not None:
         _begin_with(model, config.start)
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(
-        _groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
-    )
+    optimisers = _optimisers(model, config)
     state_file = config.out / "state.pt"
     files = training_files(config)
-    first = _resume(state_file, config, files, model, average, optimiser)
+    first = _resume(state_file, config, files, model, average, optimisers)
 
     def save(step: int) -> None:
-        _save(state_file, config, files, step, model, average, optimiser)
+        _save(state_file, config, files, step, model, average, optimisers)
 
     samples = Samples(
         StackSource(config.out / "stacks", config.n_stacks, first_seed=1_000_000 * (config.stacks_seed + 1)),
@@ -150,15 +148,16 @@ def train(
             if step > first:
                 save(step)
             break
-        for group in optimiser.param_groups:
+        for group in (g for o in optimisers for g in o.param_groups):
             group["lr"] = learning_rate(config, step)
         model.train()
         outcome = episodes.run(model, sample, np.random.default_rng((config.seed, step, 1)))
         loss = outcome.loss
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         _update(average, model, min(config.ema, (1 + step) / (10 + step)))
         record = {"step": step, "loss": round(loss.item(), 4), "norm": round(float(norm), 3)}
         record |= {name: round(score, 4) for name, score in outcome.scores.items()}
@@ -207,10 +206,18 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _groups(model: Nano, weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def _optimisers(model: Nano, config: TrainConfig) -> tuple[torch.optim.Optimizer, ...]:
+    """Return Muon for what mixes features, and AdamW for the rest; vectors do not decay."""
+    matrices = [p for name, p in model.named_parameters() if is_matrix(name, p)]
+    rest = [p for name, p in model.named_parameters() if not is_matrix(name, p)]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return (
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98)),
+        Muon(matrices, config.learning_rate, config.weight_decay),
+    )
 
 
 @torch.no_grad()
@@ -229,13 +236,13 @@ def _save(
     step: int,
     model: Nano,
     average: dict[str, torch.Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
 ) -> None:
     state = {
         "step": step,
         "model": model.state_dict(),
         "average": average,
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers],
         "config": json.dumps(asdict(config), default=str),
         "files": [file.name for file in files],
     }
@@ -250,7 +257,7 @@ def _resume(
     files: list[Path],
     model: Nano,
     average: dict[str, torch.Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
 ) -> int:
     if not path.exists():
         return 0
@@ -276,7 +283,8 @@ def _resume(
     try:
         model.load_state_dict(state["model"])
         average.update(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         return int(state["step"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
