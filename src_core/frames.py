@@ -156,7 +156,10 @@ def resample_logits(
         step = (target[axis + 2] - target[axis]) / shape[axis]
         plane = target[axis] + (np.arange(shape[axis]) + 0.5) * step
         own = (source[axis + 2] - source[axis]) / logits.shape[axis]
-        where.append((plane - source[axis]) / own - 0.5)
+        place = (plane - source[axis]) / own - 0.5
+        # Between the rim of the source and the centre of its outermost pixel there is still that pixel.
+        within = (place >= -0.5) & (place <= logits.shape[axis] - 0.5)
+        where.append(np.where(within, place.clip(0, logits.shape[axis] - 1), place))
     grid = np.meshgrid(*where, indexing="ij")
     moved = ndi.map_coordinates(logits, grid, order=1, mode="constant", cval=-BOOL_LOGIT)
     return np.asarray(moved, np.float32)

@@ -30,7 +30,7 @@ def select(
         See `Thresholds`.
     usual
         With which contrast masks are compared, that of `usual_contrast` by default: for planes of a stack, of which
-        some show nothing.
+        some show nothing, that of `common_contrast`.
 
     Returns
     -------
@@ -39,19 +39,34 @@ def select(
     wanted = thresholds or Thresholds()
     good = _good(records, wanted)
     least = wanted.min_contrast * (_usual(good) if usual is None else usual)
-    clear = [r for r in good if abs(r.contrast) >= least]
+    clear = [r for r in good if least == 0 or r.contrast * np.sign(least) >= abs(least)]
     clear.sort(key=lambda r: -r.score)
     return _unpainted(_without_equal_boxes(clear), wanted.max_overlap)
 
 
 def usual_contrast(records: Sequence[MaskRecord], thresholds: Thresholds | None = None) -> float:
-    """Return the contrast that masks of a plane usually have, of those good enough; 0 if there are none."""
+    """Return the contrast that masks of a plane usually have, of those good enough; 0 if there are none.
+
+    The objects of a picture are nearly always all brighter than what surrounds them, or all darker, which its sign
+    says: what has the other sign lies between objects.
+    """
     return _usual(_good(records, thresholds or Thresholds()))
 
 
+def common_contrast(usual: Sequence[float]) -> float:
+    """Return the usual contrast of a stack from that of its planes: planes beyond the objects show only their blur."""
+    return _of_the_clearer(np.asarray(usual, np.float64), 1.0) if len(usual) else 0.0
+
+
 def _usual(good: list[MaskRecord]) -> float:
+    contrasts = np.array([r.contrast for r in good], np.float64)
+    return _of_the_clearer(contrasts, np.array([r.score * r.area**0.5 for r in good])) if good else 0.0
+
+
+def _of_the_clearer(contrasts: NDArray[np.float64], weights: NDArray[np.float64] | float) -> float:
     """Return the median of the clearer half: where much of what is found is nothing, that is the fainter half."""
-    return float(np.median(sorted(abs(r.contrast) for r in good)[len(good) // 2 :])) if good else 0.0
+    clearer = np.sort(np.abs(contrasts))[len(contrasts) // 2 :]
+    return float(np.median(clearer) * (1 if (contrasts * weights).sum() >= 0 else -1))
 
 
 def _good(records: Sequence[MaskRecord], wanted: Thresholds) -> list[MaskRecord]:

@@ -52,7 +52,7 @@ class Thresholds:
         Smaller masks go; so do holes and separate pieces smaller than that.
     min_contrast
         Least contrast at the outline, as a part of what is usual among the masks of the plane, 0 to 1: fainter ones are
-        pieces of background.
+        pieces of background, and so are dark ones among bright ones, or bright ones among dark ones. 0 keeps all.
     max_area
         Largest part of the plane that a mask may cover, 0 to 1: larger ones are the background.
     """

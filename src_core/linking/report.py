@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,9 +18,12 @@ class FoundObject:
     ----------
     scores
         Slice -> confidence there, 0 to 1.
+    volume_px
+        Voxels that were found to be its own.
     """
 
     scores: dict[int, float] = field(default_factory=dict)
+    volume_px: int = 0
 
     @property
     def first(self) -> int:
@@ -40,6 +44,15 @@ class FoundObject:
     def worst(self) -> int:
         """The slice with the lowest confidence."""
         return min(self.scores, key=lambda index: self.scores[index])
+
+
+def debris(objects: Mapping[int, FoundObject], min_size: float) -> list[int]:
+    """Return the ids of objects smaller than a part of the usual volume; see `LinkSettings.min_size`."""
+    if not objects:
+        return []
+    volumes = np.sort([found.volume_px for found in objects.values()])
+    usual = volumes[np.searchsorted(volumes.cumsum(), volumes.sum() / 2)]
+    return [k for k, found in objects.items() if found.volume_px < min_size * usual]
 
 
 @dataclass(frozen=True)

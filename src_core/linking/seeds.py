@@ -58,7 +58,7 @@ def grow(
         ids = range(next_id, next_id + len(part))
         next_id += len(part)
         found = {k: FoundObject() for k in ids}
-        areas, taken = dict.fromkeys(ids, 0), dict.fromkeys(ids, 0)
+        areas = dict.fromkeys(ids, 0)
         anchors = {index: {k: r.mask.unpack() for k, r in zip(ids, part, strict=True)}}
         scores = {k: r.score for k, r in zip(ids, part, strict=True)}
         for walked in propagate(
@@ -71,12 +71,12 @@ def grow(
                 free = mask & (plane == 0)
                 areas[k] += int(np.count_nonzero(mask))
                 n = int(np.count_nonzero(free))
-                taken[k] += n
+                found[k].volume_px += n
                 if n:
                     plane[free] = k
                     found[k].scores[walked.index] = scores[k] if walked.anchor else walked.scores[k]
             labels.write_box(axis, walked.index, (0, 0, *plane.shape), plane, t=t)
-        spurious = [k for k in ids if len(found[k].scores) < least or taken[k] < KNOWN * areas[k]]
+        spurious = [k for k in ids if len(found[k].scores) < least or found[k].volume_px < KNOWN * areas[k]]
         slices = {z for k in spurious for z in found[k].scores}
         erase(labels, lambda plane, ids=spurious: np.isin(plane, ids), slices, axis=axis, t=t)  # type: ignore[misc]
         yield {k: o for k, o in found.items() if k not in spurious}

@@ -164,6 +164,14 @@ def test_logits_stay_as_they_are_in_their_own_window() -> None:
     assert frames.resample_logits(logits, window, window, (16, 16)).shape == (16, 16)
 
 
+@pytest.mark.parametrize("shape", [(100, 90), (96, 96), (192, 200), (40, 30)])
+def test_logits_reach_the_rim_of_their_window_and_end_there(shape: tuple[int, int]) -> None:
+    logits, window = np.ones((96, 96), np.float32), (0.0, 0.0, 100.0, 90.0)
+    assert np.allclose(frames.resample_logits(logits, window, window, shape), 1)
+    beyond = frames.resample_logits(logits, window, (0, 0, 200, 180), (2 * shape[0], 2 * shape[1]))
+    assert np.count_nonzero(beyond > 0) == shape[0] * shape[1]
+
+
 def test_logits_shifted_by_whole_pixels_are_copied_exactly() -> None:
     logits = _smooth_logits((32, 32))
     moved = frames.resample_logits(logits, (0, 0, 64, 64), (10, 20, 74, 84), (32, 32))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src_core.automatic import Thresholds, label_image, select, usual_contrast
+from src_core.automatic import Thresholds, common_contrast, label_image, select, usual_contrast
 from src_core.automatic.records import contrast, moved_record, stability
 from src_core.errors import PromptError
 from tests.src_core.automatic.stub import box, record
@@ -125,10 +125,30 @@ def test_contrast_is_that_of_the_outline_and_a_rim_of_the_plane_is_none() -> Non
 
 def test_masks_much_fainter_than_the_others_are_dropped() -> None:
     clear = replace(record(box(10, 10, 20, 20)), contrast=0.4)
-    dark = replace(record(box(10, 30, 20, 40), 0.8), contrast=-0.3)
+    other = replace(record(box(10, 30, 20, 40), 0.8), contrast=0.3)
     faint = [replace(record(box(25, x, 35, x + 8)), contrast=0.05) for x in (0, 10, 20)]
-    assert select([*faint, clear, dark]) == [clear, dark]
-    assert len(select([*faint, clear, dark], Thresholds(min_contrast=0.0))) == 5
+    assert select([*faint, clear, other]) == [clear, other]
+    assert len(select([*faint, clear, other], Thresholds(min_contrast=0.0))) == 5
     assert select(faint) == faint, "compared with each other"
     assert select(faint, usual=0.4) == [], "compared with the stack"
-    assert usual_contrast([*faint, clear, dark]) == pytest.approx(0.3) and usual_contrast([]) == 0.0
+    assert usual_contrast([*faint, clear, other]) == pytest.approx(0.3) and usual_contrast([]) == 0.0
+
+
+def test_what_lies_between_bright_objects_is_none_however_clear_its_outline() -> None:
+    bright = [replace(record(box(10, x, 20, x + 10)), contrast=0.4) for x in (0, 20, 40)]
+    between = replace(record(box(10, 10, 20, 20), 0.95), contrast=-0.35)
+    assert select([*bright, between]) == bright
+    assert usual_contrast([*bright, between]) > 0
+    inverted = [replace(r, contrast=-r.contrast) for r in (*bright, between)]
+    assert select(inverted) == inverted[:3]
+    assert usual_contrast(inverted) == -usual_contrast([*bright, between])
+    assert len(select([*bright, between], Thresholds(min_contrast=0.0))) == 4, "0 keeps all"
+
+
+def test_the_stack_says_what_is_usual_for_planes_beyond_its_objects() -> None:
+    assert common_contrast([]) == 0.0
+    assert common_contrast([0.01, -0.02, 0.3, 0.4, -0.05]) == pytest.approx(0.3)
+    assert common_contrast([-0.3, -0.4, 0.05]) == pytest.approx(-0.35)
+    blur = replace(record(box(10, 10, 20, 20)), contrast=-0.1)
+    assert select([blur]) == [blur]
+    assert select([blur], usual=0.3) == []

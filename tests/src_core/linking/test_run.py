@@ -19,6 +19,7 @@ from src_core.evaluation.instances import Contingency, match
 from src_core.labels import LabelVolume
 from src_core.linking import LinkSettings, segment_stack
 from src_core.linking.bridging import gaps
+from src_core.linking.report import FoundObject, debris
 from src_core.linking.seeds import seed_slices
 from src_core.linking.shelf import RecordShelf
 from src_core.predictor import Predictor
@@ -108,6 +109,46 @@ def test_a_cancelled_run_goes_on_to_the_same_labels(
     second = segment_stack(predictor, volume, tmp_path / "a.zarr", search=FEW, links=links)
     assert second.resumed and second.complete
     assert np.array_equal(read(second.labels), want)
+
+
+def test_a_run_cancelled_while_its_seeds_grow_goes_on_to_the_same_labels(
+    predictor: Predictor, volume: Volume, tmp_path: Path
+) -> None:
+    links = LinkSettings(seed_step=3)
+    want = read(segment_stack(predictor, volume, tmp_path / "whole.zarr", search=FEW, links=links).labels)
+    seen = [(0, 1)]
+    first = segment_stack(
+        predictor, volume, tmp_path / "a.zarr", search=FEW, links=links,
+        cancelled=lambda: seen[-1][0] > seen[-1][1] / 2, progress=lambda *n: seen.append(n),
+    )  # fmt: skip
+    assert not first.complete and read(first.labels).any(), "some have grown"
+    second = segment_stack(predictor, volume, tmp_path / "a.zarr", search=FEW, links=links)
+    assert second.resumed and second.complete and second.calls == 0
+    assert np.array_equal(read(second.labels), want)
+
+
+def test_debris_is_dropped_from_the_report_and_the_labels(
+    predictor: Predictor, volume: Volume, tmp_path: Path
+) -> None:
+    def found(min_size: float) -> Any:
+        links = LinkSettings(seed_step=3, min_size=min_size)
+        return segment_stack(predictor, volume, tmp_path / f"{min_size}.zarr", search=FEW, links=links)
+
+    everything, large = found(0.0), found(0.9)
+    dropped = debris(everything.objects, 0.9)
+    assert 0 < len(dropped) < len(everything.objects)
+    assert set(large.objects) == set(everything.objects) - set(dropped)
+    labels = read(everything.labels)
+    assert {k: o.volume_px for k, o in everything.objects.items()} == {
+        int(k): n for k, n in zip(*np.unique(labels[labels > 0], return_counts=True), strict=True)
+    }
+    assert np.array_equal(read(large.labels), np.where(np.isin(labels, dropped), 0, labels))
+
+
+def test_the_usual_volume_is_that_in_which_half_of_everything_lies() -> None:
+    objects = {k: FoundObject({0: 1.0}, n) for k, n in enumerate((1000, 900, 800, 50, 30, 1), start=1)}
+    assert debris(objects, 0.05) == [5, 6]
+    assert debris(objects, 0.0) == [] and debris({}, 0.5) == []
 
 
 def test_a_killed_run_goes_on_to_the_same_labels(

@@ -1,0 +1,177 @@
+"""The run itself: slices are searched, what is found on them becomes objects, and these are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+
+from src_core.automatic import (
+    MaskRecord,
+    Search,
+    SearchSettings,
+    Thresholds,
+    common_contrast,
+    label_image,
+    select,
+    usual_contrast,
+)
+from src_core.embedding import Embedding
+from src_core.labels import LabelVolume
+from src_core.linking.bridging import bridge, drawn, gaps
+from src_core.linking.graph import Links, Node
+from src_core.linking.report import FoundObject
+from src_core.linking.seeds import erase, grow, new_objects, seed_slices
+from src_core.linking.settings import LinkSettings
+from src_core.linking.shelf import RecordShelf
+from src_core.predictor import Predictor
+from src_core.types import Cancelled, PlaneRef
+from src_core.volumes import Volume
+
+
+class StackRun:
+    """One run over some slices of a stack: `link` or `seeds` goes through it, yielding (done, total) in slices."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        volume: Volume,
+        labels: LabelVolume,
+        shelf: RecordShelf,
+        axis: str,
+        slices: range,
+        t: int,
+        c: int | None,
+    ) -> None:
+        self.predictor, self.volume, self.labels, self.shelf = predictor, volume, labels, shelf
+        self.axis, self.slices, self.t, self.c = axis, slices, t, c
+        self.search, self.thresholds, self.links = SearchSettings(), Thresholds(), LinkSettings()
+        self.embed: Callable[[int], Embedding] = self._embed
+        self.cancelled: Cancelled = lambda: False
+        self.calls = 0
+        self.usual: float | None = None
+        self.options: dict[str, Any] = {"axis": axis, "t": t, "c": c}
+
+    def _embed(self, index: int) -> Embedding:
+        plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
+        return self.predictor.embed(plane, lazily=True)
+
+    def searched(self, index: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, bool]:
+        """Search a slice unless that is done, yielding `progress` meanwhile; False if cancelled before its end."""
+        if index not in self.shelf:
+            found = Search(self.predictor, self.embed(index), sparing=True)
+            for _ in found.run(self.search):
+                yield progress
+                if self.cancelled():
+                    return False
+            self.calls += found.calls
+            self.shelf.put(index, found.records)
+        return True
+
+    def records(self, index: int) -> list[MaskRecord]:
+        """Return the masks that are kept on a slice."""
+        return select(self.shelf.get(index), self.thresholds, self.usual)
+
+    def _searched_all(self, slices: range, total: int) -> Generator[tuple[int, int], None, bool]:
+        """Search slices, of `total` steps, and learn what contrast is usual; False if cancelled before the end."""
+        contrasts = []
+        for n, index in enumerate(slices):
+            if not (yield from self.searched(index, (n, total))):
+                return False
+            contrasts.append(usual_contrast(self.shelf.get(index), self.thresholds))
+            yield n + 1, total
+        self.usual = common_contrast(contrasts)
+        return True
+
+    def link(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
+        """Search every slice, link, write, fill gaps; None if cancelled."""
+        if not (yield from self._searched_all(self.slices, len(self.slices))):
+            return None
+        graph = Links(self.links)
+        for index in self.slices:
+            graph.add(index, self.records(index))
+        chains = dict(enumerate(graph.solve(), start=1))
+        del graph
+        objects = self._write(chains)
+        places: dict[tuple[int, int], list[int]] = {}
+        for k, chain in chains.items():
+            for index, i in chain:
+                places.setdefault((k, index), []).append(i)
+        for gap, ids in gaps(chains).items():
+            ends = {index: self.records(index) for index in gap}
+            for index, k, score in bridge(
+                self.predictor,
+                self.volume,
+                self.labels,
+                gap,
+                lambda index, k, ends=ends: drawn(ends[index], places[k, index]),  # type: ignore[misc]
+                ids,
+                **self.options,
+                embed=self.embed,
+            ):
+                objects[k].scores[index] = score
+            if self.cancelled():
+                return None
+        return objects
+
+    def _write(self, chains: dict[int, list[Node]]) -> dict[int, FoundObject]:
+        owner = {node: k for k, chain in chains.items() for node in chain}
+        objects = {k: FoundObject() for k in chains}
+        for index in self.slices:
+            records = self.records(index)
+            mine = [(owner[index, i], r) for i, r in enumerate(records) if (index, i) in owner]
+            for k, record in mine:
+                objects[k].scores[index] = max(record.score, objects[k].scores.get(index, 0.0))
+            shape = self.volume.plane_shape(self.axis)
+            drawing = label_image([r for _, r in mine], shape, [k for k, _ in mine])
+            self.labels.write_box(self.axis, index, (0, 0, *shape), drawing, t=self.t)
+            for k, voxels in zip(*np.unique(drawing[drawing > 0], return_counts=True), strict=True):
+                objects[int(k)].volume_px += int(voxels)
+        return objects
+
+    def drop(self, objects: dict[int, FoundObject], ids: list[int]) -> None:
+        """Take objects out again, of the labels too."""
+        slices = {z for k in ids for z in objects.pop(k).scores}
+        erase(self.labels, lambda plane: np.isin(plane, ids), slices, axis=self.axis, t=self.t)
+
+    def seeds(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
+        """Search some slices, then propagate what is new on each; None if cancelled."""
+        wanted = seed_slices(self.slices.start, self.slices.stop, self.links.seed_step)
+        note = self.shelf.noted() or {"done": [], "objects": {}}
+        objects = {
+            int(k): FoundObject({int(z): s for z, s in scores.items()}, volume)
+            for k, (scores, volume) in note["objects"].items()
+        }
+        next_id = max(objects, default=0) + 1
+        if wanted.start in self.shelf:
+            # What a run that was killed had begun and not noted is taken out again.
+            erase(self.labels, lambda plane: plane >= next_id, self.slices, axis=self.axis, t=self.t)
+        total = 2 * len(wanted)
+        if not (yield from self._searched_all(wanted, total)):
+            return None
+        for n, index in enumerate(wanted, start=len(wanted)):
+            if index not in note["done"]:
+                fresh = new_objects(self.records(index), self.labels.read_plane(self.axis, index, self.t))
+                for grown in grow(
+                    self.predictor,
+                    self.volume,
+                    self.labels,
+                    index,
+                    fresh,
+                    next_id,
+                    self.links,
+                    start=self.slices.start,
+                    stop=self.slices.stop,
+                    **self.options,
+                    embed=self.embed,
+                ):
+                    objects |= grown
+                    if self.cancelled():
+                        return None
+                next_id = max(objects, default=0) + 1
+                note["done"].append(index)
+                kept = {k: (found.scores, found.volume_px) for k, found in objects.items()}
+                self.shelf.note({"done": note["done"], "objects": kept})
+            yield n + 1, total
+        return objects
