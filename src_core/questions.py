@@ -30,14 +30,17 @@ class Eyes:
         A click whose answer the network rates lower is asked again closer by, if the object then still fits well.
     doubted
         Below it, the click is asked again however large the object seems to be.
+    lost
+        Below it, the click is asked from afar, too: part of a large object may look like a small one.
     """
 
     comfort_px: float
     trusted: float
     doubted: float
+    lost: float
 
 
-EYES = {True: Eyes(96, 0.85, 0.7), False: Eyes(float("inf"), 0.5, 0.5)}
+EYES = {True: Eyes(96, 0.85, 0.7, 0.5), False: Eyes(float("inf"), 0.5, 0.5, 0.0)}
 """For networks with native tiles and without: what measured best for nano, which was trained on cells. Segment
 Anything knows objects of all sizes, and a closer tile costs it seconds."""
 
@@ -47,8 +50,8 @@ class Question:
 
     A box or a mask says how large the object is, and the tile fits it. Clicks do not: they are asked in the
     overview, and the size of each answer says through which tile to look next, until nothing new comes of it. What
-    the network does not trust it looks at more closely; then the answer counts that it trusts most. An answer that
-    its tile cuts is asked again through one that shows more.
+    the network does not trust it looks at more closely, and in the end from afar; then the answer counts that it
+    trusts most. An answer that its tile cuts is asked again through one that shows more.
 
     Parameters
     ----------
@@ -99,7 +102,7 @@ class Question:
         self._zooms.add(zoom)
         mask = found.masks[0]
         extent: Extent | None = bounds(mask) if mask.any() else None
-        cut = extent is not None and index > 0 and _cuts(self._tiles[index], extent, self._tiles.overview)
+        cut = extent is not None and index > 0 and cuts(self._tiles[index], extent, self._tiles.overview)
         # Where the network trusts two answers equally, the finer one is more exact.
         worth = (extent is not None and not cut, float(found.scores[0]) * found.presence, zoom)
         if self.answer is None or worth > self._worth:
@@ -108,6 +111,8 @@ class Question:
             self.tile = self._next(extent, zoom, cut, beside)
         if self.tile is None and not self._sized:
             self.tile = self._closer(extent)
+        if self.tile is None and not self._sized and self._worth[1] < self._eyes.lost:
+            self.tile = self._farther()
 
     def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
         """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
@@ -117,6 +122,8 @@ class Question:
             wanted = self._fitting(_union(extent, self._extent), zoom if cut else float("inf"))
             if cut and (wanted in self._tried or not beside):
                 wanted = self._fitting(_union(extent, self._extent), zoom / 2)
+        if self._tiles.zoom(wanted) < self._tiles.zoom(0):
+            wanted = 0  # what seems large in the overview may be many: only who is lost looks from afar
         known = wanted in self._tried or (not cut and self._tiles.zoom(wanted) in self._zooms)
         return None if known else wanted
 
@@ -135,8 +142,14 @@ class Question:
         index = self._tiles.fitting(self._extent, zoom)
         return None if index in self._tried else index
 
+    def _farther(self) -> int | None:
+        """Return a tile that shows what was clicked on smaller than any before, None if there is none."""
+        coarser = [g.zoom for g in self._tiles.grids if g.zoom < min(self._zooms)]
+        index = self._tiles.fitting(self._extent, max(coarser)) if coarser else 0
+        return None if index in self._tried else index
+
     def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
-        comfortable = _zoom_for(extent, self._low_res_px, self._eyes.comfort_px)
+        comfortable = zoom_for(extent, self._low_res_px, self._eyes.comfort_px)
         return self._tiles.fitting(extent, min(comfortable, finest))
 
 
@@ -145,7 +158,7 @@ def expected(tiles: Tiling, view: View) -> tuple[int, ...]:
 
     All clicks begin with the overview; the others are taken in turns from the grids, from the focus outwards.
     """
-    grids = [grid.showing(view) for grid in reversed(tiles.grids) if grid.zoom <= 1]
+    grids = [grid.showing(view) for grid in reversed(tiles.grids) if tiles.zoom(0) < grid.zoom <= 1]
     turns = itertools.zip_longest(*grids)
     return (0, *(tile for turn in turns for tile in turn if tile is not None))
 
@@ -172,7 +185,7 @@ def _extent(prompt: Prompts, shape: tuple[int, int]) -> Extent:
     return _union(*boxes) if boxes else (0, 0, *shape)
 
 
-def _zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
+def zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
     """Return how much an object should be enlarged at most: above 1 if it is small, below if it is large.
 
     Parameters
@@ -190,7 +203,7 @@ def _zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
     return min(enlarged, comfort_px / side)
 
 
-def _cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
+def cuts(tile: Tile, extent: Extent, plane: Tile) -> bool:
     """Say whether `extent` reaches a border of `tile` beyond which the plane goes on."""
     low, high = np.array(tile.box).reshape(2, 2)
     inside = np.array([extent[:2] - low, high - extent[2:]])

@@ -2,7 +2,8 @@
 
 The overview shows all of the plane. Where it would shrink the plane, there are grids of overlapping tiles in
 steps of two: coarser than the plane, at its native resolution, and enlarged for objects so small that the
-network's low resolution would blur them. A prompt goes to the grid that fits what it speaks about.
+network's low resolution would blur them. For objects larger than it likes, the plane is also seen from afar, as a
+smaller tile. A prompt goes to the grid that fits what it speaks about.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ MIN_GAIN = 1.25
 """Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
 ZOOMS = (2, 4)
 """Enlarged grids."""
+FAR_PX = 128
+"""From afar, the plane is at least this long in network pixels."""
 SAMPLES = 8
 """At so many places a tile, at least, is looked which tile shows them best."""
 NEAR = 16
@@ -149,14 +152,14 @@ class Grid:
 class Tiling(Sequence[Tile]):
     """All the tiles of a plane; they are made when they are asked for, as there may be thousands.
 
-    The order is: the overview, grids coarser than the plane, the native one, enlarged ones.
+    The order is: the overview, grids coarser than the plane, the native one, enlarged ones, the plane from afar.
 
     Attributes
     ----------
     overview
         The tile that shows the whole plane.
     grids
-        Coarsest first; none where the overview is good enough.
+        Coarsest first; those coarser than the overview have one tile each. None where the overview is good enough.
     """
 
     overview: Tile
@@ -183,7 +186,8 @@ class Tiling(Sequence[Tile]):
     @property
     def native(self) -> range:
         """The tiles that show all of the plane pixel by pixel, or the overview where that is good enough."""
-        found = (range(g.first, g.first + len(g)) for g in self.grids if g.zoom == 1)
+        own = self.zoom(0)
+        found = (range(g.first, g.first + len(g)) for g in self.grids if g.zoom == 1 and own < 1)
         return next(found, range(1))
 
     @property
@@ -193,8 +197,8 @@ class Tiling(Sequence[Tile]):
 
     @property
     def ahead(self) -> int:
-        """How many tiles, from the first, are worth encoding ahead: all but the enlarged ones."""
-        return 1 + sum(len(grid) for grid in self.grids if grid.zoom <= 1)
+        """How many tiles, from the first, are worth encoding ahead: those that most clicks need."""
+        return 1 + sum(len(grid) for grid in self.grids if self.zoom(0) < grid.zoom <= 1)
 
     def zoom(self, index: int) -> float:
         """Return the network pixels per pixel of the plane of a tile, along its longer side."""
@@ -205,9 +209,12 @@ class Tiling(Sequence[Tile]):
     def fitting(self, extent: Extent, finest: float = 1.0) -> int:
         """Return the index of the most enlarged tile, up to `finest`, that shows `extent` with room around it.
 
-        Where no tile has room, it is the overview.
+        Where no tile has room, it is the overview, and where no object is too large for that.
         """
+        own = self.zoom(0)
         for grid in reversed(self.grids):
+            if grid.zoom < own and min(own, 1.0) <= finest:
+                return 0
             if grid.zoom <= finest:
                 index, room = grid.best(extent)
                 if room > 0:
@@ -264,12 +271,17 @@ def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM, multipl
     zooms = [z for z in (1.0, *(float(z) for z in ZOOMS)) if z >= worth]
     while zooms and zooms[0] / 2 >= worth:
         zooms.insert(0, zooms[0] / 2)
+    far = min(size / max(shape), max_zoom) / 2
+    while max_zoom < float("inf") and far * max(shape) >= FAR_PX:
+        zooms.append(far)
+        far /= 2
     grids: list[Grid] = []
     for zoom in zooms:
         overlap = OVERLAP if zoom == 1 else OTHER_OVERLAP
         rows, columns = (_spans(n, round(size / zoom), overlap) for n in shape)
         first = grids[-1].first + len(grids[-1]) if grids else 1
         grids.append(Grid(zoom, rows, columns, first, multiple))
+    grids.sort(key=lambda grid: grid.zoom)
     return Tiling(overview, tuple(grids))
 
 

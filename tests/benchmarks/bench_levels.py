@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from src_core import tiling
+from src_core import questions
 from src_core.embedding import Embedding
 from src_core.evaluation import iou
 from src_core.masks import Mask, bounds, innermost
@@ -109,7 +109,7 @@ def asked(predictor: Predictor, embedding: Embedding, truth: Mask, radius: int) 
             (found,) = predictor._ask(embedding, index, [prompt], kind == "click")
             mask = found.masks[0]
             box = bounds(mask) if mask.any() else (0, 0, 0, 0)
-            cut = index > 0 and mask.any() and tiling.cuts(tiles[index], box, tiles[0])
+            cut = index > 0 and mask.any() and questions.cuts(tiles[index], box, tiles[0])
             side = max(box[2] - box[0], box[3] - box[1])
             trust = float(found.scores[0]) * found.presence
             levels[tiles.zoom(index)] = Answer(iou(mask, truth), trust, side, bool(cut))
@@ -119,7 +119,7 @@ def asked(predictor: Predictor, embedding: Embedding, truth: Mask, radius: int) 
 
 def level_for(levels: Levels, side_px: int, comfort_px: float) -> float:
     """Return the finest zoom up to 1, or above it for small objects, at which a side is at most `comfort_px`."""
-    finest = tiling.zoom_for((0, 0, side_px or 1, 1), 2, comfort_px)
+    finest = questions.zoom_for((0, 0, side_px or 1, 1), 2, comfort_px)
     return max((z for z in levels if z <= finest), default=min(levels))
 
 

@@ -322,7 +322,7 @@ def test_an_object_larger_than_tiles_is_answered_from_the_overview() -> None:
     predictor = Predictor(model)
     found = predictor.predict(predictor.embed(image), Prompts([(120, 500)]))
     assert [call[1] for call in model.calls] == [(128, 256)]
-    assert found.window[2:] == pytest.approx((512 * 288 / 262, 1000), rel=0.01)
+    assert found.window == (0, 0, 512, 1000), "stretched a little, not padded"
     agree = np.count_nonzero(found.masks[0] & (image > 0)) / np.count_nonzero(found.masks[0] | (image > 0))
     assert agree > 0.9
 
@@ -435,7 +435,7 @@ def test_a_box_is_answered_where_it_fits(
     model: type[_Threshold], side: int, likes_small: float, zoom: float
 ) -> None:
     if model is _Threshold:
-        zoom = likes_small or 512 / 2600
+        zoom = likes_small or 256 / 2600
     image = _bright((2600, 2600), (1000, 1100, 1000 + side, 1100 + side))
     box = (1000, 1100, 1000 + side, 1100 + side)
     found, zooms = _seen(Predictor(model()), image, Prompts(box_yxyx=box))
@@ -499,8 +499,8 @@ def test_points_outside_the_object_and_the_tile_are_left_out() -> None:
     embedding = predictor.embed(_bright((600, 1000), (300, 700, 340, 760)))
     predictor.predict(embedding, Prompts([(310, 720), (320, 800), (10, 5)], [1, 0, 0]))
     assert seen[0] == [[1, 0, 0]], "the overview shows all of them"
-    assert seen[1:]
-    assert all(labels == [[1, 0]] for labels in seen[1:])
+    assert seen[1] == [[1, 0]]
+    assert [[1, 0, 0]] in seen[2:], "its score is low, so it is looked at from afar"
     seen.clear()
     predictor.predict(embedding, Prompts([(10, 5), (590, 990)], [0, 0]))
     assert seen[0] == [[0, 0]]

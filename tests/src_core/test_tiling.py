@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from src_core import tiling
+from src_core import questions, tiling
 from src_core.tiling import Grid, Tile, View
 
 SIZE = 512
@@ -61,13 +61,22 @@ def test_the_tiles_of_every_grid_cover_every_pixel_and_stay_inside(shape: tuple[
 
 
 def test_grids_go_on_from_where_the_overview_ends() -> None:
-    assert [g.zoom for g in tiling.tiled((4096, 4096), 512).grids] == [0.25, 0.5, 1, 2, 4]
-    assert [g.zoom for g in tiling.tiled((480, 300), 512).grids] == [2, 4]
+    assert [g.zoom for g in tiling.tiled((4096, 4096), 512).grids] == [1 / 32, 1 / 16, 0.25, 0.5, 1, 2, 4]
+    assert [g.zoom for g in tiling.tiled((512, 300), 512).grids] == [0.25, 0.5, 2, 4]
     assert [g.zoom for g in tiling.tiled((100, 90), 512).grids] == [4]
     assert tiling.tiled((100, 90), 512).overview_suffices
     assert not tiling.tiled((700, 90), 512).overview_suffices
     assert tiling.tiled((100, 90), 1024, float("inf")).grids == ()
     assert [g.zoom for g in tiling.tiled((4096, 4096), 1024, float("inf")).grids] == [0.5, 1, 2, 4]
+
+
+def test_from_afar_the_plane_is_one_tile_whose_sides_get_ever_shorter() -> None:
+    tiles = tiling.tiled((3000, 700), 512)
+    afar = [g for g in tiles.grids if g.zoom < tiles.zoom(0)]
+    assert [g.tile(0).input_hw for g in afar] == [(128, 30), (256, 60)]
+    assert all(g.tile(0).box == (0, 0, 3000, 700) and len(g) == 1 and g.first >= tiles.ahead for g in afar)
+    assert tiles[tiles.fitting((0, 0, 3000, 700), 0.05)].input_hw == (128, 30)
+    assert tiles.fitting((0, 0, 3000, 700), 0.2) == 0, "not too large for the overview"
 
 
 @pytest.mark.parametrize("length", [640, 864, 865, 1000, 1217, 5000, 20000])
@@ -100,7 +109,7 @@ def test_any_object_smaller_than_the_overlap_lies_whole_in_the_best_tile(
         tile = tiles[index]
         assert tile.y0 <= y < y + height <= tile.y1
         assert tile.x0 <= x < x + width <= tile.x1
-        assert not tiling.cuts(tile, extent, tiles[0])
+        assert not questions.cuts(tile, extent, tiles[0])
 
 
 @pytest.mark.parametrize("side", [8, 40, 200, 450, 600, 900, 1500, 3000, 4096])
@@ -109,7 +118,7 @@ def test_an_object_goes_to_the_finest_tile_that_has_room_for_it(side: int) -> No
     start = (4096 - side) // 2
     extent = (start, start, start + side, start + side)
     index = tiles.fitting(extent)
-    assert not tiling.cuts(tiles[index], extent, tiles[0])
+    assert not questions.cuts(tiles[index], extent, tiles[0])
     assert side <= max(tiles[index].shape)
     # The object fills a good part of its tile, or the tile is at native resolution.
     assert tiles.zoom(index) == 1 or side > 0.1 * max(tiles[index].shape)
@@ -130,13 +139,13 @@ def test_what_fills_the_plane_is_seen_in_the_overview() -> None:
 
 
 def test_only_small_objects_are_enlarged() -> None:
-    tall = [tiling.zoom_for((10, 10, 10 + n, 12), 4, float("inf")) for n in (5, 23, 24, 47, 48, 500)]
+    tall = [questions.zoom_for((10, 10, 10 + n, 12), 4, float("inf")) for n in (5, 23, 24, 47, 48, 500)]
     assert tall == [4, 4, 2, 2, 1, 1]
-    assert [tiling.zoom_for((0, 0, 2, n), 2, float("inf")) for n in (11, 12, 23, 24)] == [4, 2, 2, 1]
+    assert [questions.zoom_for((0, 0, 2, n), 2, float("inf")) for n in (11, 12, 23, 24)] == [4, 2, 2, 1]
 
 
 def test_large_objects_are_seen_no_larger_than_the_network_likes() -> None:
-    assert [tiling.zoom_for((0, 0, 2, n), 2, 96) for n in (20, 30, 96, 192, 960)] == [2, 1, 1, 0.5, 0.1]
+    assert [questions.zoom_for((0, 0, 2, n), 2, 96) for n in (20, 30, 96, 192, 960)] == [2, 1, 1, 0.5, 0.1]
 
 
 def test_the_tiles_that_show_what_is_in_view_come_nearest_to_its_focus_first() -> None:
@@ -164,9 +173,9 @@ def test_the_tiles_that_show_what_is_in_view_come_nearest_to_its_focus_first() -
 
 def test_a_border_of_the_plane_cuts_nothing_but_a_border_inside_it_does() -> None:
     plane, left = Tile(0, 0, 512, 1000, (262, 512)), Tile(0, 0, 512, 512, (512, 512))
-    assert not tiling.cuts(left, (0, 0, 512, 510), plane)
-    assert tiling.cuts(left, (100, 100, 200, 512), plane)
-    assert tiling.cuts(left, (100, 100, 200, 511), plane)
+    assert not questions.cuts(left, (0, 0, 512, 510), plane)
+    assert questions.cuts(left, (100, 100, 200, 512), plane)
+    assert questions.cuts(left, (100, 100, 200, 511), plane)
 
 
 def test_a_point_goes_to_the_tile_with_most_room() -> None:
