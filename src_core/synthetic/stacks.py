@@ -13,6 +13,10 @@ from src_core.synthetic.fields import FloatArray, Packing, grid_px, pack, smooth
 from src_core.synthetic.scenes import draw_scene
 
 
+ELONGATION = (0.5, 5.0)
+"""How much longer blur is along z than in the plane: in confocal microscopes and light sheets 2 to 5 times."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stack:
     """A volume and its instances.
@@ -227,7 +231,7 @@ def _acquire(scene: _Scene, family: str, picture: FloatArray) -> FloatArray:
     image = optics.resample(picture, native)
     sharp = family == "electron"
     sigma = rng.uniform(0.0, 0.9) if sharp else rng.uniform(0.3, 1.2) + 0.05 * scene.radius_px * native / side
-    z_blur_px = 0.0 if sharp else rng.uniform(0.3, 3.0) * sigma * side / native
+    z_blur_px = 0.0 if sharp else rng.uniform(*ELONGATION) * sigma * side / native
     image = optics.blur(image, sigma, z_blur_px / scene.z_step_px)
     image = optics.camera(rng, optics.shading(rng, image))
     return optics.resample(image, side)
