@@ -17,7 +17,7 @@ from src_core.synthetic import make_stack
 from src_core.types import PlaneRef
 from tests.napari_sam.conftest import Desk
 
-STACK = make_stack(8_000_301, (4, 64, 64), "nuclei", 10.0)
+STACK = make_stack(8_000_304, (4, 64, 64), "nuclei", 10.0)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_ridge_is_thinned_in_any_direction() -> None:
 
 
 def test_nano_draws_the_outlines_of_nuclei() -> None:
-    stack = make_stack(8_000_301, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
     predictor = Predictor.load("nano", "cpu")
     found = edges(predictor, predictor.embed(stack.image[1]))
     true = outlines(stack.labels[1].astype(np.int64))

@@ -20,7 +20,7 @@ FEW = ("--points-per-side", "18")
 
 @pytest.fixture
 def nuclei(tmp_path: Path) -> Path:
-    stack = make_stack(8_000_301, (4, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_304, (4, 96, 96), "nuclei", 10.0)
     return write_ome_zarr(tmp_path / "nuclei.ome.zarr", [stack.image])
 
 
@@ -58,7 +58,7 @@ def test_one_slice(run: Run, nuclei: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_a_series_is_followed(run: Run, tmp_path: Path) -> None:
-    stack = make_stack(8_000_301, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
     frames = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
     tifffile.imwrite(tmp_path / "a.ome.tif", frames, metadata={"axes": "TYX"})
     found = run(

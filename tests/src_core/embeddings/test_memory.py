@@ -97,7 +97,7 @@ def test_a_single_plane_gives_up_its_own_tiles(tiled: EmbeddingCache) -> None:
     embedding = tiled.get(PlaneRef("z", 2))
     embedding.features(0)
     tiled.max_bytes = embedding.nbytes + 1
-    for tile in range(len(embedding.tiles)):
+    for tile in range(embedding.tiles.ahead):
         kept = embedding.features(tile)
         assert embedding.features(tile) is kept
     assert embedding.nbytes == embedding.picture.nbytes // 3 + sum(f.nbytes for f in kept)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from src_core.model.evidence import N_STATISTICS, MaskEvidence, _pooled, _statistics
+from src_core.model.evidence import N_GUESSES, N_STATISTICS, MaskEvidence, _overlap, _pooled, _statistics
 
 C, SIDE = 6, 16
 
@@ -22,9 +22,9 @@ def _square(y0: int, x0: int, size: int) -> Tensor:
 def test_untrained_it_corrects_nothing() -> None:
     torch.manual_seed(0)
     evidence = MaskEvidence(C, 8)
-    logits = torch.randn(2, 4, 4 * SIDE, 4 * SIDE)
+    logits, guesses = torch.randn(2, 4, 4 * SIDE, 4 * SIDE), torch.rand(2, N_GUESSES, 2 * SIDE, 2 * SIDE)
     for prompt in (None, logits[:, :1]):
-        iou, presence = evidence(torch.randn(2, C), torch.randn(2, C, SIDE, SIDE), logits, prompt)
+        iou, presence = evidence(torch.randn(2, C), torch.randn(2, C, SIDE, SIDE), logits, prompt, guesses)
         assert iou.shape == (2, 4)
         assert presence.shape == (2,)
         assert not iou.any()
@@ -64,12 +64,26 @@ def test_it_learns_iou_and_presence_without_touching_the_mask() -> None:
     keys[:, :, 5:9, 5:9] += 2
     logits = torch.stack([_square(5, 5, 4), _square(5, 1, 4)])[None].requires_grad_()
     target, token = torch.tensor([[1.0, 0.0]]), torch.zeros(1, C)
+    guesses = torch.zeros(1, N_GUESSES, 2 * SIDE, 2 * SIDE)
     optimiser = torch.optim.Adam(evidence.parameters(), lr=0.01)
     for _ in range(150):
-        iou, presence = evidence(token, keys, logits, None)
+        iou, presence = evidence(token, keys, logits, None, guesses)
         loss = (iou - target).abs().mean() + (presence - 1).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.1
     assert logits.grad is None
+
+
+def test_masks_are_compared_with_guesses() -> None:
+    masks = torch.zeros(1, 2, 8, 8)
+    masks[0, 0, :4] = 1.0
+    masks[0, 1, :, :4] = 1.0
+    guesses = torch.zeros(1, 3, 8, 8)
+    guesses[0, 0, :4] = 1.0
+    guesses[0, 1, 4:] = 0.5
+    shared = _overlap(masks, guesses)
+    assert shared.shape == (1, 2, 3)
+    assert shared[0, 0].tolist() == pytest.approx([32 / 33, 0, 0])
+    assert shared[0, 1].tolist() == pytest.approx([16 / 49, 8 / 41, 0])
