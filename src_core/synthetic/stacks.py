@@ -12,7 +12,6 @@ from src_core.synthetic import optics
 from src_core.synthetic.fields import FloatArray, Packing, grid_px, pack, smooth_noise, tubes, warped
 from src_core.synthetic.scenes import draw_scene
 
-
 ELONGATION = (0.5, 5.0)
 """How much longer blur is along z than in the plane: in confocal microscopes and light sheets 2 to 5 times."""
 
