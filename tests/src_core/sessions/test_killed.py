@@ -53,7 +53,7 @@ def test_nothing_is_lost_to_kills(tmp_path: Path, kills: int) -> None:
         n = acknowledged - first  # so many steps are certain
         next_kind = script.kind(first + n) if n < STEPS else ""
         if found not in (expected[n], expected[min(n + 1, STEPS)]):
-            exact &= _check_half_done(session, found, expected[n], expected[n + 1], next_kind)
+            exact &= check_half_done(session, found, expected[n], expected[n + 1], next_kind)
         session.close()
         if exact:
             again = replay(folder, tmp_path / f"replayed{kill}.zarr")
@@ -98,7 +98,7 @@ def _killed_after(folder: Path, first: int, seconds: float, *, wait: bool = True
     return done[-1] + 1 if done else first
 
 
-def _check_half_done(
+def check_half_done(
     session: Session, found: dict[str, Any], before: dict[str, Any], after: dict[str, Any], kind: str
 ) -> bool:
     """Check what a kill in the middle of a step has left; return whether the journal knows all of it."""
@@ -113,10 +113,18 @@ def _check_half_done(
     undone = script.state(session)
     # An object for which nothing had been done yet is forgotten with its first mask.
     known = {i: o for i, o in before["objects"].items() if i in undone["objects"] or not _bare(o)}
-    assert undone | {"undone": before["undone"]} == before | {"objects": known}
+    wrong = _differences(undone | {"undone": before["undone"]}, before | {"objects": known})
+    assert not wrong, f"{kind}, undone: {wrong}"
     session.redo()
     assert script.state(session) == found
     return True
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what differs, objects one by one: a failure that cannot be repeated must say what it was."""
+    flat = [{**state, **{f"object {i}": o for i, o in state["objects"].items()}} for state in (found, wanted)]
+    keys = {k for state in flat for k in state} - {"objects"}
+    return {k: tuple(s.get(k) for s in flat) for k in keys if flat[0].get(k) != flat[1].get(k)}
 
 
 def _bare(found: dict[str, Any]) -> bool:
