@@ -15,6 +15,8 @@ from src_core.model.mask_decoder import MLP
 RING = 5
 """Side of the window, in pixels of the embedding, whose reach beyond a mask is its surroundings."""
 N_STATISTICS = 5
+N_GUESSES = 3
+"""Guesses at the object that masks are compared with."""
 
 
 class MaskEvidence(nn.Module):
@@ -25,7 +27,7 @@ class MaskEvidence(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.iou = MLP(3 * width + N_STATISTICS, hidden, 1, 3)
+        self.iou = MLP(3 * width + N_STATISTICS + N_GUESSES, hidden, 1, 3)
         for value in self.iou.layers[-1].parameters():
             nn.init.zeros_(value)
         # Normalised: a click leaves no doubt, and its large activations must not drown what is hard to tell.
@@ -33,7 +35,7 @@ class MaskEvidence(nn.Module):
         self.presence = MLP(5 * width + N_STATISTICS, hidden, 1, 3)
 
     def forward(
-        self, token: Tensor, keys: Tensor, logits: Tensor, prompt: Tensor | None
+        self, token: Tensor, keys: Tensor, logits: Tensor, prompt: Tensor | None, guesses: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Judge M masks of each of B prompts; no gradient flows into the masks.
 
@@ -45,6 +47,8 @@ class MaskEvidence(nn.Module):
             (B, M, 4 h, 4 w), the single mask first.
         prompt
             The dense prompt as logits, (B, 1, 4 h, 4 w), or None.
+        guesses
+            Probabilities that pixels belong to the prompts, by affinity alone, (B, N_GUESSES, 2 h, 2 w).
 
         Returns
         -------
@@ -57,7 +61,8 @@ class MaskEvidence(nn.Module):
         numbers = _statistics(logits.detach(), masks, before)
         seen = torch.cat([inside, around], -1)
         tokens = token.unsqueeze(1).expand(-1, masks.shape[1], -1)
-        iou = self.iou(torch.cat([tokens, seen[:, :-1], numbers], -1))[..., 0]
+        agreement = _overlap(F.avg_pool2d(masks, 2), guesses.detach())
+        iou = self.iou(torch.cat([tokens, seen[:, :-1], numbers, agreement], -1))[..., 0]
         there = torch.cat([token, seen[:, 0], seen[:, -1], numbers[:, 0]], -1)
         return iou, self.presence(self.presence_norm(there))[..., 0]
 
@@ -73,6 +78,13 @@ def _pooled(masks: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         return flat @ columns / (flat.sum(-1, keepdim=True) + 1e-3)
 
     return mean(inside), mean(ring)
+
+
+def _overlap(masks: Tensor, guesses: Tensor) -> Tensor:
+    """Return the soft IoU (B, M, G) of masks (B, M, h, w) and guesses (B, G, h, w)."""
+    a, b = masks.flatten(2), guesses.flatten(2)
+    shared = a @ b.transpose(1, 2)
+    return shared / (a.sum(-1, keepdim=True) + b.sum(-1).unsqueeze(1) - shared + 1)
 
 
 def _statistics(logits: Tensor, masks: Tensor, before: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ class Nano(Sam):
         logits, iou, token, keys = self.mask_decoder.forward_all(
             (embedding, high4, high2), image_pe, sparse, dense, fine
         )
-        correction, presence = self.evidence(token, keys, logits, masks)
+        correction, presence = self.evidence(token, keys, logits, masks, fine[:, -N_BELONGING:])
         return logits, iou + correction, presence
 
 

@@ -112,7 +112,7 @@ def train(
     torch.manual_seed(config.seed)
     model = build_nano().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.start is not None:
-        _begin_with(model, config.start)
+        begin_with(model, config.start)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     optimisers = _optimisers(model, config)
     state_file = config.out / "state.pt"
@@ -180,7 +180,7 @@ def training_files(config: TrainConfig) -> list[Path]:
     return files
 
 
-def _begin_with(model: Nano, weights: Path) -> None:
+def begin_with(model: Nano, weights: Path) -> None:
     """Take what fits from weights of this network or of an earlier form of it."""
     own = model.state_dict()
     known = {k: _grown(v, own[k]) for k, v in read_state_dict(weights).items() if k in own}
