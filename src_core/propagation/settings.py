@@ -35,7 +35,7 @@ class PropagationSettings:
     """
 
     cues: tuple[str, ...] | None = None
-    min_presence: float = 0.6
+    min_presence: float = 0.5
     min_score: float = 0.1
     min_overlap: float = 0.1
     max_growth: float = 3.0
