@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 ATTRIBUTE = "napari-sam embeddings"
 _HEAD = PROOF_BYTES // 2
 _MISSING = np.full(_HEAD, np.nan, np.float16).tobytes()
+LOOKS, LOOK_S = 5, 0.05
+"""How often, and how many seconds apart, a folder is looked at that another process may just be making."""
 
 
 class Shelf:
@@ -130,18 +133,9 @@ class Shelf:
         )
 
     def _check(self) -> None:
-        if not self.folder.exists():
+        there = self._described()
+        if there is None:
             return
-        try:
-            found = dict(zarr.open_group(self.folder, mode="r").attrs)[ATTRIBUTE]
-            there: dict[str, Any] = dict(found)  # type: ignore[arg-type]
-        except Exception as error:
-            if not any(self.folder.rglob("zarr.json")):  # of a process that was killed at its very beginning
-                return
-            raise CacheError(
-                f"{self.folder} does not hold embeddings, or its metadata is damaged "
-                f"({type(error).__name__}: {error}); delete it, or choose another folder"
-            ) from error
         wanted = self.key.described()
         if there.get("version") != wanted["version"]:
             raise CacheError(
@@ -154,6 +148,27 @@ class Shelf:
                 f"{self.folder} holds embeddings of something else ({'; '.join(differ)}); delete it, or "
                 "choose another folder"
             )
+
+    def _described(self) -> dict[str, Any] | None:
+        """Return what the folder says it holds, None if it holds nothing yet."""
+        looks = 0
+        while self.folder.exists():
+            try:
+                found = dict(zarr.open_group(self.folder, mode="r").attrs)[ATTRIBUTE]
+                return dict(found)  # type: ignore[arg-type]
+            except Exception as error:
+                looks += 1
+                if not any(
+                    self.folder.rglob("zarr.json")
+                ):  # of a process that was killed at its very beginning
+                    return None
+                if looks == LOOKS:
+                    raise CacheError(
+                        f"{self.folder} does not hold embeddings, or its metadata is damaged "
+                        f"({type(error).__name__}: {error}); delete it, or choose another folder"
+                    ) from error
+                time.sleep(LOOK_S)
+        return None
 
     def _open(self, name: str) -> zarr.Array[Any] | None:
         if name not in self._arrays:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from src_core import Predictor, open_volume
 from src_core.types import PlaneRef
@@ -65,7 +66,9 @@ def _check(image: Path, planes: set[int], every: int = 7) -> None:
         assert not embedding.made, index
         if index % every == 0:
             exact = predictor.embed(open_volume(image).plane(z=index)).features(0)
-            assert same(found, tuple(f.half().float() for f in exact))
+            # Another number of threads may change the last digit.
+            for f, e in zip(found, exact, strict=True):
+                assert torch.allclose(f, e, rtol=2**-9, atol=1e-3)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from src_core import EmbeddingStore, Predictor, Prompts, open_volume, samples
 from src_core.embedding import Embedding
 from src_core.embeddings import EmbeddingCache
 from src_core.embeddings.eviction import trim
-from src_core.errors import PromptError, VolumeError
+from src_core.errors import CacheError, PromptError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.masks import iou
 from src_core.model.sam import Features
@@ -343,3 +344,22 @@ def test_memory_asks_the_store_before_the_network(image: Path, predictor: Predic
     assert opened[0].stored() == {0, 1, 2}
     plain = EmbeddingCache(predictor, open_volume(image), store=lambda _: None).get(PlaneRef("z", 0))
     assert type(plain) is Embedding
+
+
+def test_a_folder_that_another_process_is_just_making_is_waited_for(
+    image: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_of(image, predictor).get(PlaneRef("z", 0)).features(0)
+    open_group, failures = zarr.open_group, [2]
+
+    def not_yet(*args: Any, **kwargs: Any) -> Any:
+        if failures[0]:
+            failures[0] -= 1
+            raise FileNotFoundError("the other process has not come so far")
+        return open_group(*args, **kwargs)
+
+    monkeypatch.setattr(zarr, "open_group", not_yet)
+    assert store_of(image, predictor).stored() == {0} and not failures[0]
+    failures[0] = 99
+    with pytest.raises(CacheError, match="damaged"):
+        store_of(image, predictor).stored()
