@@ -53,3 +53,11 @@ def test_walks_pass_the_end_and_are_kept(tmp_path: Path, monkeypatch: pytest.Mon
     again = collect(predictor, tmp_path, [2_000_000, 2_000_005])
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_walks_of_another_folder_come_with_their_seeds(tmp_path: Path) -> None:
+    rows = {7: np.ones((2, 40), np.float32), 12: np.zeros((0, 40), np.float32)}
+    for seed, values in rows.items():
+        np.save(tmp_path / f"{seed}.npy", values)
+    found = continuity.kept(tmp_path)
+    assert list(found) == [12, 7] and all(np.array_equal(found[k], rows[k]) for k in rows)
