@@ -11,9 +11,7 @@ import pytest
 from src_core.session import open_session
 from src_core.session.journal import Journal
 from tests.src_core.sessions import script
-from tests.src_core.sessions.test_killed import HALVES, check_half_done
-
-STEPS = 60
+from tests.src_core.sessions.test_killed import HALVES, STEPS, check_half_done
 
 
 class Camera:
