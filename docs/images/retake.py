@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,23 @@ class Studio:
         self.interaction.propagate()
         self.wait(lambda: not self.interaction.propagating)
 
+    def start(self, clicks: Iterable[tuple[int, int, int]]) -> None:
+        """Keep an object for each click, and send all of them through the stack."""
+        for z, y, x in clicks:
+            self.click(z, y, x)
+            self.keep()
+            self.interaction.next_object()
+            self.wait()
+        session = self.interaction.session
+        assert session is not None
+        self.interaction.propagate(session.unfinished())
+        self.wait(lambda: not self.interaction.propagating)
+
+    def correct(self, z: int, y: float, x: float) -> None:
+        """Click on the object of a slice, and beside it."""
+        self.click(z, y, x)
+        self.click(z, *_beside(self, z), negative=True)
+
     def take(self, path: Path, theme: str) -> None:
         """Write a picture of the window."""
         self.viewer.theme = theme
@@ -100,9 +117,7 @@ def tutorial(out: Path) -> None:
     filled = sorted(p.index for p in state.scores)
     studio.viewer.dims.set_current_step(0, filled[len(filled) // 2] if filled else z)
     studio.take(out / "tutorial_propagate.png", DARK)
-    worst = min(filled, key=lambda index: _score(state, index)) if filled else z
-    studio.click(worst, y, x)
-    studio.click(worst, *_beside(studio, worst), negative=True)
+    studio.correct(least_sure(state) if filled else z, y, x)
     studio.take(out / "tutorial_correct.png", LIGHT)
     studio.close()
 
@@ -110,15 +125,7 @@ def tutorial(out: Path) -> None:
 def review(out: Path) -> None:
     """Take the least sure slice of several objects."""
     studio = Studio()
-    session = studio.interaction.session
-    assert session is not None
-    for z, y, x in sample_clicks("plant_nuclei", 4):
-        studio.click(z, y, x)
-        studio.keep()
-        studio.interaction.next_object()
-        studio.wait()
-    studio.interaction.propagate(session.unfinished())
-    studio.wait(lambda: not studio.interaction.propagating)
+    studio.start(sample_clicks("plant_nuclei", 4))
     studio.interaction.worst_slice()
     studio.wait()
     studio.take(out / "tutorial_review.png", DARK)
@@ -146,8 +153,18 @@ def layer(out: Path) -> None:
     studio.close()
 
 
-def _score(state: Any, index: int) -> float:
-    return min(score for plane, score in state.scores.items() if plane.index == index)
+def least_sure(state: Any) -> int:
+    """Return the filled slice of an object with the lowest confidence, the first of equal ones."""
+    return int(min(state.scores, key=lambda plane: (state.scores[plane], plane.index)).index)
+
+
+def run(command: list[str]) -> None:
+    """Run a command of napari-sam."""
+    try:
+        app(command)
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def _beside(studio: Studio, z: int) -> tuple[float, float]:
@@ -169,11 +186,7 @@ def _beside(studio: Studio, z: int) -> tuple[float, float]:
 def demo(out: Path) -> None:
     """Take what `napari-sam demo --headless` draws."""
     with tempfile.TemporaryDirectory() as name:
-        try:
-            app(["demo", "--headless", "--out", name])
-        except SystemExit as end:
-            if end.code:
-                raise
+        run(["demo", "--headless", "--out", name])
         shutil.copyfile(Path(name) / "plant_nuclei.slices.png", out / "demo_slices.png")
     print(f"wrote {out / 'demo_slices.png'}")
 

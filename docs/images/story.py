@@ -18,13 +18,12 @@ from pathlib import Path
 
 import napari
 import numpy as np
-from retake import SIZE, Studio, _beside
+from retake import SIZE, Studio, least_sure, run
 
 import src_core.samples
 from napari_sam.widgets.objects import ObjectsWidget
 from napari_sam.widgets.segment import SegmentWidget
 from src_core.beside import folder_beside
-from src_core.cli import app
 from src_core.labels import LabelVolume
 
 SAMPLE = Path(src_core.samples.__file__).parent / "plant_nuclei.ome.tif"
@@ -54,21 +53,12 @@ def work(image: Path, out: Path) -> None:
     session = window.interaction.session
     assert session is not None
     clicks = src_core.samples.sample_clicks("plant_nuclei", OBJECTS)
-    for z, y, x in clicks:
-        window.click(z, y, x)
-        window.keep()
-        window.interaction.next_object()
-        window.wait()
-    window.interaction.propagate(session.unfinished())
-    window.wait(lambda: not window.interaction.propagating)
+    window.start(clicks)
     window.take(out / "story_1_propagated.png", THEME)
 
     z, y, x = clicks[0]
     window.interaction.select(1)
-    filled = sorted(plane.index for plane in session.objects[1].scores)
-    worst = min(filled, key=lambda i: min(s for p, s in session.objects[1].scores.items() if p.index == i))
-    window.click(worst, y, x)
-    window.click(worst, *_beside(window, worst), negative=True)
+    window.correct(least_sure(session.objects[1]), y, x)
     window.keep()
     window.propagate()
     window.take(out / "story_2_corrected.png", THEME)
@@ -114,15 +104,8 @@ def labels(image: Path) -> np.ndarray:
 def export(image: Path, out: Path) -> None:
     """Measure the objects, and make their labels once more from the journal."""
     table, again = image.parent / "nuclei.csv", image.parent / "again.ome.zarr"
-    for command in (
-        ["measure", str(image), "--out", str(table)],
-        ["replay", str(folder_beside(image)), "--out", str(again)],
-    ):
-        try:
-            app(command)
-        except SystemExit as end:
-            if end.code:
-                raise
+    run(["measure", str(image), "--out", str(table)])
+    run(["replay", str(folder_beside(image)), "--out", str(again)])
     shutil.copyfile(table, out / "story_6_nuclei.csv")
     print(table.read_text(encoding="utf-8"))
 
