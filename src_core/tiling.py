@@ -265,13 +265,14 @@ def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM, multipl
         The network pads sides that are no multiple of it, so tiles are stretched a little instead.
     """
     overview = whole(shape, size, max_zoom, multiple)
-    worth = min(size / max(shape), max_zoom) * MIN_GAIN
+    own = min(size / max(shape), max_zoom)
+    worth = own * MIN_GAIN
     if worth > 1 and max_zoom == float("inf"):
         return Tiling(overview)
     zooms = [z for z in (1.0, *(float(z) for z in ZOOMS)) if z >= worth]
     while zooms and zooms[0] / 2 >= worth:
         zooms.insert(0, zooms[0] / 2)
-    far = min(size / max(shape), max_zoom) / 2
+    far = own / 2
     while max_zoom < float("inf") and far * max(shape) >= FAR_PX:
         zooms.append(far)
         far /= 2

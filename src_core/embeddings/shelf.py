@@ -158,10 +158,8 @@ class Shelf:
                 return dict(found)  # type: ignore[arg-type]
             except Exception as error:
                 looks += 1
-                if not any(
-                    self.folder.rglob("zarr.json")
-                ):  # of a process that was killed at its very beginning
-                    return None
+                if not any(self.folder.rglob("zarr.json")):
+                    return None  # of a process that was killed at its very beginning
                 if looks == LOOKS:
                     raise CacheError(
                         f"{self.folder} does not hold embeddings, or its metadata is damaged "

@@ -6,14 +6,12 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
 
-from src_core.automatic import (
-    SearchSettings,
-    Thresholds,
-)
+from src_core.automatic import SearchSettings, Thresholds
 from src_core.embedding import Embedding
 from src_core.errors import VolumeError
 from src_core.labels import check_target
 from src_core.linking.report import StackReport, debris
+from src_core.linking.seeds import drop
 from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import labels_of_run
 from src_core.linking.stack import StackRun
@@ -146,6 +144,6 @@ def stack_steps(
     run.embed, run.cancelled = embed or run.embed, cancelled or run.cancelled
     objects = yield from (run.link() if links.method == "link" else run.seeds())
     if objects is not None:
-        run.drop(objects, debris(objects, links.min_size))
+        drop(labels, objects, debris(objects, links.min_size), axis=axis, t=t)
         shelf.finish()
     return StackReport(labels, objects or {}, run.calls, resumed, objects is not None)

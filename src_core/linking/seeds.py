@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,9 +77,16 @@ def grow(
                     found[k].scores[walked.index] = scores[k] if walked.anchor else walked.scores[k]
             labels.write_box(axis, walked.index, (0, 0, *plane.shape), plane, t=t)
         spurious = [k for k in ids if len(found[k].scores) < least or found[k].volume_px < KNOWN * areas[k]]
-        slices = {z for k in spurious for z in found[k].scores}
-        erase(labels, lambda plane, ids=spurious: np.isin(plane, ids), slices, axis=axis, t=t)  # type: ignore[misc]
-        yield {k: o for k, o in found.items() if k not in spurious}
+        drop(labels, found, spurious, axis=axis, t=t)
+        yield found
+
+
+def drop(
+    labels: LabelVolume, objects: dict[int, FoundObject], ids: Sequence[int], *, axis: str, t: int
+) -> None:
+    """Take objects out again, of the labels too."""
+    slices = {z for k in ids for z in objects.pop(k).scores}
+    erase(labels, lambda plane: np.isin(plane, ids), slices, axis=axis, t=t)
 
 
 def erase(

@@ -130,11 +130,6 @@ class StackRun:
                 objects[int(k)].volume_px += int(voxels)
         return objects
 
-    def drop(self, objects: dict[int, FoundObject], ids: list[int]) -> None:
-        """Take objects out again, of the labels too."""
-        slices = {z for k in ids for z in objects.pop(k).scores}
-        erase(self.labels, lambda plane: np.isin(plane, ids), slices, axis=self.axis, t=self.t)
-
     def seeds(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
         """Search some slices, then propagate what is new on each; None if cancelled."""
         wanted = seed_slices(self.slices.start, self.slices.stop, self.links.seed_step)

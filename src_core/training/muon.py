@@ -37,7 +37,9 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 state: dict[str, Any] = self.state[p]
-                mean = state.setdefault("mean", torch.zeros_like(p))
+                if not state:
+                    state["mean"] = torch.zeros_like(p)
+                mean: Tensor = state["mean"]
                 mean.lerp_(p.grad, 1 - momentum)
                 ahead = p.grad.lerp(mean, momentum)
                 along = orthogonal(ahead.contiguous().flatten(1)).reshape(p.shape)
