@@ -13,18 +13,12 @@ from psygnal import Signal
 
 from src_core.errors import SessionError
 from src_core.history import Edit, History, Patch
+from src_core.session.as_json import prompts_json, to_json
 from src_core.session.entries import CLOSE, edit_entry, end_entry, failed_entry, open_entry, set_entry
 from src_core.session.journal import Journal
 from src_core.session.review import ReviewQueue
-from src_core.session.state import (
-    DrawnPrompts,
-    Key,
-    ObjectState,
-    StateChange,
-    Table,
-    prompts_json,
-    to_json,
-)
+from src_core.session.state import DrawnPrompts, Key, ObjectState, StateChange
+from src_core.session.table import Table
 
 Settings = Sequence[tuple[Key, Any]]
 """Keys and their new values as JSON."""

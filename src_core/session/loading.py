@@ -21,7 +21,8 @@ from src_core.session.entries import (
     patch_from,
 )
 from src_core.session.patching import apply_patch, replay_changes
-from src_core.session.state import StateChange, Table
+from src_core.session.state import StateChange
+from src_core.session.table import Table
 
 
 @dataclass(frozen=True)

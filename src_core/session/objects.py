@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from src_core.errors import SessionError
+from src_core.session.as_json import to_json
 from src_core.session.book import Book, Settings
 from src_core.session.entries import IMPORT, IMPORTED, set_entry
 from src_core.session.numbers import choose
-from src_core.session.state import WAITING, Key, ObjectState, StateChange, to_json
+from src_core.session.state import WAITING, Key, ObjectState, StateChange
 
 
 class Objects(Book):

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from src_core.history import Edit, Patch
 from src_core.labels import LabelVolume
-from src_core.session.state import ObjectState, Table
+from src_core.session.state import ObjectState
+from src_core.session.table import Table
 
 
 def apply_patch(labels: LabelVolume, patch: Patch, *, forward: bool) -> None:

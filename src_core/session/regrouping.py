@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from src_core.errors import SessionError
 from src_core.history import Edit
+from src_core.session.as_json import to_json
 from src_core.session.cutting import Cut
 from src_core.session.session import Session
-from src_core.session.state import DrawnPrompts, Key, ObjectState, to_json
+from src_core.session.state import DrawnPrompts, Key, ObjectState
 from src_core.types import PlaneRef
 
 Ids = NDArray[np.uint32]

@@ -19,18 +19,12 @@ from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.labels.census import Census
 from src_core.masks import Mask
+from src_core.session.as_json import settled_json
 from src_core.session.book import Settings, largest_id
 from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.objects import Objects
 from src_core.session.patching import apply_patch, changed_ids, replay_changes
-from src_core.session.state import (
-    Settled,
-    anchored_settings,
-    ended_settings,
-    found_settings,
-    left_settings,
-    settled_json,
-)
+from src_core.session.state import Settled, anchored_settings, ended_settings, found_settings, left_settings
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 

@@ -15,7 +15,7 @@ import numpy as np
 from src_core.errors import SessionError
 from src_core.prompts import Prompts
 from src_core.session import DrawnPrompts, LineCut, Session, cut, merge, open_session, relabel
-from src_core.session.state import to_json
+from src_core.session.as_json import to_json
 from src_core.session.waiting import pack
 from src_core.session_prompts import Wanted, segment_session
 from src_core.types import Candidates, PlaneRef

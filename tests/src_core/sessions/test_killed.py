@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from src_core.session import Session, open_session, replay
-from src_core.session.state import ObjectState, to_json
+from src_core.session.as_json import to_json
+from src_core.session.state import ObjectState
 from tests.src_core.sessions import script
 
 STEPS = 60
