@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import frames, tiling
+from src_core.components import asked_about
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.model.nano import Nano
-from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
+from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
 from src_core.questions import EYES, Question
@@ -178,14 +179,16 @@ class Predictor:
         tile = embedding.tiles[index]
         features = embedding.features(index)
         low_res = frames.low_res_shape(self.model, tile)
+        points = frames.points(prompts, tile, self.model)
+        boxes = frames.boxes(prompts, tile, self.model.device)
+        masks = self._masks(prompts, embedding, tile, low_res)
         with torch.inference_mode():
             decoded = self.model.decode(
-                features,
-                points=frames.points(prompts, tile, self.model),
-                boxes=frames.boxes(prompts, tile, self.model.device),
-                masks=self._masks(prompts, embedding, tile, low_res),
-                multimask_output=many,
+                features, points=points, boxes=boxes, masks=masks, multimask_output=many
             )
+            # What a mask alone asks for is what the object has become: it may have parted.
+            if self.model.native_tiles and not (points is None and boxes is None):
+                decoded = decoded._replace(logits=_asked_about(decoded.logits, points, boxes, masks))
             return self._candidates(decoded, tile, embedding.shape)
 
     def _masks(
@@ -230,6 +233,20 @@ class Predictor:
             there = 1.0 if presence is None else float(presence[i])
             found.append(Candidates(masks, iou[i], logits[i].numpy(), window, there))
         return found
+
+
+def _asked_about(
+    logits: Tensor, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
+) -> Tensor:
+    """Take out of logits (B, M, h, w) what their prompts, in network pixels, are not about."""
+    found = logits.float().cpu().numpy()
+    for i, many in enumerate(found):
+        inside = None if points is None else (points[0][i][points[1][i] == 1] / LOW_RES_PX).cpu().numpy()
+        box = None if boxes is None else (boxes[i] / LOW_RES_PX).cpu().numpy()
+        before = None if masks is None else (masks[i, 0] > 0).cpu().numpy()
+        for k, one in enumerate(many):
+            found[i, k] = asked_about(one, inside, box, before)
+    return torch.from_numpy(found).to(logits.device)
 
 
 def _colour8(image: Any) -> Any:
