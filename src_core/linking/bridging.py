@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -46,7 +47,7 @@ def bridge(
     t: int,
     c: int | None,
     **options: Any,
-) -> Iterator[tuple[int, int, float]]:
+) -> Iterator[tuple[int, dict[int, float], dict[int, int]]]:
     """Fill one gap of some objects in the labels.
 
     A filled mask takes free pixels, and those of others that belong to the object on both sides of the gap: there a
@@ -54,7 +55,7 @@ def bridge(
 
     Yields
     ------
-    (slice, id, confidence) of what is filled.
+    Each slice on which something was filled: its index, id -> confidence, and id -> pixels won or lost.
     """
     before, after = gap
     ends = labels.read_plane(axis, before, t), labels.read_plane(axis, after, t)
@@ -69,12 +70,26 @@ def bridge(
             if found.anchor or not found.masks:
                 continue
             plane = labels.read_plane(axis, found.index, t)
+            was, scores = plane.copy(), {}
             for k, mask in found.masks.items():
                 taken = mask & ((plane == 0) | ((ends[0] == k) & (ends[1] == k)))
                 if taken.any():
                     plane[taken] = k
-                    yield found.index, k, found.scores[k]
-            labels.write_box(axis, found.index, (0, 0, *plane.shape), plane, t=t)
+                    scores[k] = found.scores[k]
+            if scores:
+                labels.write_box(axis, found.index, (0, 0, *plane.shape), plane, t=t)
+                yield found.index, scores, _won(was, plane)
+
+
+def _won(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> dict[int, int]:
+    """Return how many pixels every object has more than before, or fewer."""
+    changed = before != after
+    won: Counter[int] = Counter()
+    for ids, sign in ((before, -1), (after, 1)):
+        for k, n in zip(*np.unique(ids[changed], return_counts=True), strict=True):
+            won[int(k)] += sign * int(n)
+    del won[0]
+    return dict(won)
 
 
 def drawn(records: list[MaskRecord], positions: list[int]) -> Mask:

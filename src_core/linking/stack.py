@@ -100,7 +100,7 @@ class StackRun:
                 places.setdefault((k, index), []).append(i)
         for gap, ids in gaps(chains).items():
             ends = {index: self.records(index) for index in gap}
-            for index, k, score in bridge(
+            for index, scores, won in bridge(
                 self.predictor,
                 self.volume,
                 self.labels,
@@ -110,7 +110,10 @@ class StackRun:
                 **self.options,
                 embed=self.embed,
             ):
-                objects[k].scores[index] = score
+                for k, score in scores.items():
+                    objects[k].scores[index] = score
+                for k, voxels in won.items():
+                    objects[k].volume_px += voxels
             if self.cancelled():
                 return None
         return objects

@@ -66,6 +66,8 @@ def test_linked_objects_are_those_of_the_truth(linked: Any, truth: np.ndarray) -
     assert found.recall > 0.5, found
     assert set(np.unique(labels)) - {0} == set(linked.objects)
     for k, o in linked.objects.items():
+        assert o.volume_px == np.count_nonzero(labels == k)
+    for k, o in linked.objects.items():
         slices = np.flatnonzero((labels == k).any((1, 2)))
         assert len(slices) >= 2 and set(slices) <= set(o.scores), "every slice has a confidence"
         assert 0 < o.confidence <= 1 and o.scores[o.worst] == min(o.scores.values())
@@ -237,6 +239,7 @@ def test_a_gap_is_filled_by_propagation(
     for index in (z - 1, z + 1):
         labels.write_plane("z", index, {k: full[index] == k, 900: full[index] == 900})
     labels.write_plane("z", z, {77: full[z] == k})
+    was = labels.read_plane("z", z)
     filled = list(
         bridge(
             predictor,
@@ -250,7 +253,14 @@ def test_a_gap_is_filled_by_propagation(
             c=None,
         )
     )
-    assert [(index, i) for index, i, _ in filled] == [(z, k)]
+    ((index, scores, won),) = filled
+    assert index == z and set(scores) == {k}
+    now = labels.read_plane("z", z)
+    assert won == {
+        i: np.count_nonzero(now == i) - np.count_nonzero(was == i)
+        for i in (k, 77)
+        if (now == i).sum() != (was == i).sum()
+    }
     got, want = labels.read_plane("z", z) == k, full[z] == k
     assert np.count_nonzero(got & want) / np.count_nonzero(got | want) > 0.5, (
         "also where another had swallowed it"
