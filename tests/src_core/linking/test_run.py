@@ -67,7 +67,6 @@ def test_linked_objects_are_those_of_the_truth(linked: Any, truth: np.ndarray) -
     assert set(np.unique(labels)) - {0} == set(linked.objects)
     for k, o in linked.objects.items():
         assert o.volume_px == np.count_nonzero(labels == k)
-    for k, o in linked.objects.items():
         slices = np.flatnonzero((labels == k).any((1, 2)))
         assert len(slices) >= 2 and set(slices) <= set(o.scores), "every slice has a confidence"
         assert 0 < o.confidence <= 1 and o.scores[o.worst] == min(o.scores.values())
