@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src_core.model.common import Residual
+
 CELL_PX = 4
 """Side of a pixel of the maps in network pixels."""
 N_PLACE = 4
@@ -81,6 +83,7 @@ class AffinityHead(nn.Module):
         self.down = nn.Conv2d(coarse, hidden, kernel_size=1)
         self.lateral = nn.Conv2d(fine, hidden, kernel_size=1)
         self.smooth = nn.Conv2d(hidden, hidden, kernel_size=3, padding=1)
+        self.refine = Residual(hidden)
         self.out = nn.Conv2d(hidden, N_MAPS, kernel_size=3, padding=1)
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
@@ -88,7 +91,7 @@ class AffinityHead(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """Map (B, coarse, h, w) and (B, fine, 2 h, 2 w) to (B, N_MAPS, 2 h, 2 w)."""
         up = F.interpolate(self.down(coarse), scale_factor=2.0, mode="nearest")
-        out: Tensor = self.out(F.relu(self.smooth(F.relu(up + self.lateral(fine)))))
+        out: Tensor = self.out(self.refine(F.relu(self.smooth(F.relu(up + self.lateral(fine))))))
         return out
 
 

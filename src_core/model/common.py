@@ -39,3 +39,28 @@ class MLPBlock(nn.Module):
         """Map (..., dim) to (..., dim)."""
         out: Tensor = self.lin2(self.act(self.lin1(x)))
         return out
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm and, unless it ends a residual branch, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: bool = True) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs, momentum=0.03),
+        ]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels, act=False))
+        # It begins as the identity: trained weights can be given more blocks and lose nothing.
+        nn.init.zeros_(self.branch[1][1].weight)  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return F.relu(x + self.branch(x))

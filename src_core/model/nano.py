@@ -76,7 +76,9 @@ class NanoMaskDecoder(MaskDecoder):
         each = len(sparse) // len(image)
         if len(image) > 1:
             image, high4 = image.repeat_interleave(each, 0), high4.repeat_interleave(each, 0)
-        tokens, keys = self.attend(self.fuse(image + dense), image_pe, sparse)
+        # In this layout neither the norms nor the transformer have to copy the image.
+        prompted = (image + dense).contiguous(memory_format=torch.channels_last)
+        tokens, keys = self.attend(self.fuse(prompted), image_pe, sparse)
         first, norm, act = (self.output_upscaling[i] for i in range(3))
         second = cast(nn.ConvTranspose2d, self.output_upscaling[3])
         bias = cast(Tensor, second.bias).reshape(-1, 1, 1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src_core.model.affinity import AffinityHead
+from src_core.model.common import ConvNorm, Residual
 from src_core.model.sam import Features
 
 TILE_PX = 512
@@ -19,31 +20,6 @@ WIDTH = 96
 """Channels of the embedding, and width of prompt encoder and decoder."""
 FINE = 32
 """Channels of the features at 4 px; the maps of `affinity` follow them."""
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and, unless it ends a residual branch, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: bool = True) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, momentum=0.03),
-        ]
-        super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions around an identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(ConvNorm(channels, channels), ConvNorm(channels, channels, act=False))
-        # It begins as the identity: trained weights can be given more blocks and lose nothing.
-        nn.init.zeros_(self.branch[1][1].weight)  # type: ignore[index]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        return F.relu(x + self.branch(x))
 
 
 def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
@@ -60,7 +36,7 @@ class NanoEncoder(nn.Module):
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
         self.stem = ConvNorm(3, 16, stride=2)
-        self.stage4 = _stage(16, 48, 1)
+        self.stage4 = _stage(16, 48, 3)
         self.stage8 = _stage(48, 96, 2)
         self.stage16 = _stage(96, 160, 4)
         self.stage32 = _stage(160, 224, 4)
@@ -72,11 +48,11 @@ class NanoEncoder(nn.Module):
         self.neck = nn.Conv2d(128, width, kernel_size=1)
         self.lateral4 = ConvNorm(48, FINE, kernel=1)
         self.down4 = ConvNorm(128, FINE, kernel=1)
-        self.smooth4 = ConvNorm(FINE, FINE)
+        self.smooth4 = nn.Sequential(*ConvNorm(FINE, FINE), Residual(FINE), Residual(FINE))
         self.high4 = nn.Conv2d(FINE, FINE, kernel_size=1)
         self.affinity = AffinityHead(128, FINE)
         self.down2 = ConvNorm(FINE, 16, kernel=1)
-        self.smooth2 = ConvNorm(16, 16)
+        self.smooth2 = nn.Sequential(*ConvNorm(16, 16), Residual(16))
         self.high2 = nn.Conv2d(16, 16, kernel_size=1)
 
     def forward(self, image: Tensor) -> Features:

@@ -2,7 +2,8 @@
 
     python -m src_core.training.average runs/sixth/nano.safetensors runs/seventh/nano.safetensors --out nano.safetensors
 
-All must have begun with the same weights. Those of an earlier form of the network count what they lack as zero.
+All must have begun with the same weights. Those of an earlier form of the network count inputs that they lack as zero;
+of blocks that they lack, which begin as the identity, the mean does half as much (or whatever their share is).
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from src_core.errors import CheckpointError
 from src_core.files import write_atomically
 from src_core.model.nano import build_nano
 from src_core.training.loop import begin_with
+from src_core.zoo import read_state_dict
 
 
 def average(files: Sequence[Path], out: Path) -> None:
@@ -34,13 +37,16 @@ def average(files: Sequence[Path], out: Path) -> None:
     for file in files:
         model = build_nano()
         begin_with(model, file)
-        states.append(model.state_dict())
-    mean = {
-        name: torch.stack([s[name] for s in states]).mean(0).half().contiguous()
-        if value.dtype.is_floating_point
-        else value
-        for name, value in states[-1].items()
-    }
+        own = read_state_dict(file)
+        silent = {name for name, p in model.named_parameters() if name.endswith("weight") and not p.any()}
+        nothing = silent | {name.removesuffix("weight") + "bias" for name in silent}
+        states.append({k: v for k, v in model.state_dict().items() if k in own or k in nothing})
+    mean: dict[str, Tensor] = {}
+    for name, value in build_nano().state_dict().items():
+        known = [state[name] for state in states if name in state] or [value]
+        mean[name] = (
+            torch.stack(known).mean(0).half().contiguous() if value.dtype.is_floating_point else known[-1]
+        )
     write_atomically(out, lambda part: save_file(mean, part))
 
 

@@ -17,6 +17,16 @@ def first_click(rng: np.random.Generator, mask: Mask) -> tuple[float, float]:
     return _pick(rng, mask)
 
 
+def beside(rng: np.random.Generator, mask: Mask) -> tuple[float, float, int]:
+    """Return (x, y, label) of a background click within an object's diameter of `mask`; label -1 without an object."""
+    if not mask.any():
+        return 0.0, 0.0, -1
+    reach = 2 * math.sqrt(np.count_nonzero(mask) / math.pi) + 1
+    away = ndi.distance_transform_edt(~mask)
+    near = (away > 1) & (away <= reach)
+    return (*_pick(rng, near), 0) if near.any() else (0.0, 0.0, -1)
+
+
 def correction(rng: np.random.Generator, truth: Mask, guess: Mask) -> tuple[float, float, int]:
     """Return (x, y, label) of a click on the largest error region; label -1 where the guess has no error."""
     best: tuple[int, Mask, int] | None = None

@@ -22,6 +22,8 @@ from src_core.synthetic import drawn_family, make_stack
 
 MIN_AREA_PX = 50
 STACK_SHAPE = (12, 256, 256)
+DRAWN_GRAIN, REAL_GRAIN = (0.5, 0.3), (0.25, 0.1)
+"""How often noise is added, and how much of the range at most: real images have theirs already."""
 COMPLETE = ("nuclei", "tubes", "phase")
 """Families of stacks in which all that is not an object is background, and looks like it."""
 
@@ -79,7 +81,11 @@ def stretch(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def image_crop(
-    rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.int32], side: int
+    rng: np.random.Generator,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.int32],
+    side: int,
+    grain: tuple[float, float] = DRAWN_GRAIN,
 ) -> Crop | None:
     """Cut a random square out of a plane and resize it to `side`; None where it shows no object."""
     height, width = labels.shape
@@ -89,7 +95,7 @@ def image_crop(
         y, x = (int(rng.integers(0, n - span + 1)) for n in (height, width))
         part = labels[y : y + span, x : x + span]
         if np.count_nonzero(part) > 0:
-            return _augmented(rng, image[None, y : y + span, x : x + span], part[None], side)
+            return _augmented(rng, image[None, y : y + span, x : x + span], part[None], side, grain)
     return None
 
 
@@ -112,7 +118,11 @@ def stack_crop(
 
 
 def _augmented(
-    rng: np.random.Generator, images: NDArray[np.uint8], labels: NDArray[np.int32], side: int
+    rng: np.random.Generator,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int32],
+    side: int,
+    grain: tuple[float, float] = DRAWN_GRAIN,
 ) -> Crop:
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     images, labels = np.rot90(images, turns, (1, 2)), np.rot90(labels, turns, (1, 2))
@@ -125,7 +135,7 @@ def _augmented(
         labels = np.stack(
             [resize(m, (side, side), order=0, preserve_range=True, anti_aliasing=False) for m in labels]
         ).astype(np.int32)
-    return Crop(_intensity(rng, images), np.ascontiguousarray(labels))
+    return Crop(_intensity(rng, images, grain), np.ascontiguousarray(labels))
 
 
 def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -133,7 +143,9 @@ def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(np.rint(out), np.uint8)
 
 
-def _intensity(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _intensity(
+    rng: np.random.Generator, images: NDArray[np.uint8], grain: tuple[float, float]
+) -> NDArray[np.uint8]:
     out = images.astype(np.float32) / 255
     if rng.random() < 0.12:
         out = 1 - out
@@ -143,18 +155,19 @@ def _intensity(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[n
     out = (out - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5 + rng.normal(0, 0.08)
     if rng.random() < 0.2:
         out = ndi.gaussian_filter(out, (0, *2 * [float(rng.uniform(0.5, 2.5))], 0))
-    if rng.random() < 0.5:
-        out = out + _grain(rng, out.shape[:-1])
+    often, strongest = grain
+    if rng.random() < often:
+        out = out + _grain(rng, out.shape[:-1], strongest)
     if rng.random() < 0.2:
         out = out * rng.uniform(0.75, 1.15, 3)
     return np.asarray(np.rint(255 * np.clip(out, 0, 1)), np.uint8)
 
 
-def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _grain(rng: np.random.Generator, shape: tuple[int, ...], strongest: float) -> NDArray[np.float32]:
     """Noise (n, S, S, 1) of pixels that may be larger than the network's, as in an enlarged image."""
     n, height, width = shape
     pixel = int(rng.choice([1, 1, 2, 3, 4]))
-    sigma = math.exp(rng.uniform(math.log(0.01), math.log(0.3)))
+    sigma = math.exp(rng.uniform(math.log(0.01), math.log(strongest)))
     coarse = rng.normal(0, sigma, (n, -(-height // pixel), -(-width // pixel)))
     if pixel > 1:
         coarse = ndi.zoom(coarse, (1, pixel, pixel), order=1, grid_mode=True, mode="nearest")

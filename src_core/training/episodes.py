@@ -24,6 +24,10 @@ NOWHERE = 0.15
 
 ROUNDS = (2, 3, 3, 4, 5)
 """How often an object is asked about: the first prompt, and corrections."""
+FIRST_WEIGHT = 2.0
+"""The first answer's loss against each later one's: most masks are never corrected."""
+WITHOUT = 0.15
+"""How often a first click comes with one on background beside the object."""
 AFFINITY_WEIGHT = 0.5
 """Its gradient is larger than that of the prompts, which it must not drown."""
 
@@ -111,8 +115,12 @@ def _correct(
     asked = Asked(len(truths), (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     if "box" in kind:
         asked.set_boxes([clicks.noisy_box(rng, t) for t in truths])
+    ambiguous = kind == "click"
     if "click" in kind:
         asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in clicked])
+    if kind == "click" and rng.random() < WITHOUT:
+        asked.add_points(rng, [clicks.beside(rng, t) for t in truths])
+        ambiguous = False
     if kind == "mask":
         asked.masks = as_logits(np.stack([clicks.neighbour_mask(rng, t) for t in truths]))
     target = torch.from_numpy(truths).float()
@@ -121,7 +129,8 @@ def _correct(
     ious: list[float] = []
     for k in range(rounds):
         logits, iou, presence = asked.decode(model, features, offset)
-        total = total + prompt_loss(logits, iou, presence, target, ambiguous=k == 0 and kind == "click")
+        loss = prompt_loss(logits, iou, presence, target, ambiguous and k == 0)
+        total = total + (loss if k else FIRST_WEIGHT * loss)
         ious.append(float(mask_iou(logits[:, :1], target)[real].mean()))
         if k + 1 < rounds:
             best = _best(logits, iou)
@@ -130,7 +139,9 @@ def _correct(
                 rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)]
             )
             asked.masks = best
-    return Outcome(total / rounds, {"first": ious[0], "corrected": ious[-1]} if real.any() else {})
+    return Outcome(
+        total / (rounds - 1 + FIRST_WEIGHT), {"first": ious[0], "corrected": ious[-1]} if real.any() else {}
+    )
 
 
 def _somewhere(

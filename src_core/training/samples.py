@@ -17,6 +17,7 @@ from src_core.model.affinity import CELL_PX
 from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX, TILE_PX
 from src_core.training.data import (
     MIN_AREA_PX,
+    REAL_GRAIN,
     STACK_SHAPE,
     Crop,
     ImageSource,
@@ -148,7 +149,8 @@ class Samples(Dataset[Sample]):
 
     def _image(self, rng: np.random.Generator, real: bool, side: int) -> tuple[Crop | None, bool]:
         if real and self.images is not None:
-            return image_crop(rng, *self.images.get(int(rng.integers(1 << 30))), side=side), True
+            image, known = self.images.get(int(rng.integers(1 << 30)))
+            return image_crop(rng, image, known, side, REAL_GRAIN), True
         source = self._source(rng)
         index = int(rng.integers(source.count))
         image, labels = source.get(index)

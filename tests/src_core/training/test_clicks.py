@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage as ndi
 
 from src_core.masks import innermost
 from src_core.training import clicks
@@ -60,6 +61,18 @@ def test_tiny_masks_still_make_boxes_with_area() -> None:
         x0, y0, x1, y1 = clicks.noisy_box(np.random.default_rng(seed), dot)
         assert x0 < x1
         assert y0 < y1
+
+
+def test_background_clicks_lie_beside_the_object_but_not_far() -> None:
+    rng = np.random.default_rng(4)
+    reach = 2 * np.sqrt(np.count_nonzero(MASK) / np.pi) + 1
+    away = ndi.distance_transform_edt(~MASK)
+    for _ in range(40):
+        x, y, label = clicks.beside(rng, MASK)
+        assert label == 0
+        assert 1 < away[int(y), int(x)] <= reach
+    for nothing in (np.zeros((16, 16), bool), np.ones((16, 16), bool)):
+        assert clicks.beside(rng, nothing)[2] == -1
 
 
 @pytest.mark.parametrize("seed", range(8))

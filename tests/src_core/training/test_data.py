@@ -132,6 +132,15 @@ def test_crops_keep_image_and_labels_together(seed: int) -> None:
         assert abs(np.median(grey[inside]) - np.median(grey[~inside])) > 12
 
 
+def test_real_images_get_less_noise_than_drawn_ones() -> None:
+    def noise(grain: tuple[float, float]) -> float:
+        flat, whole = np.full((64, 64), 128, np.uint8), np.ones((64, 64), np.int32)
+        crops = [data.image_crop(RNG(seed), flat, whole, 64, grain) for seed in range(60)]
+        return float(np.mean([crop.images.std() for crop in crops if crop is not None]))
+
+    assert 0 < 2 * noise(data.REAL_GRAIN) < noise(data.DRAWN_GRAIN)
+
+
 def test_an_image_without_objects_gives_no_crop() -> None:
     assert data.image_crop(RNG(0), np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.int32), 32) is None
 
