@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from src_core.tiling import Extent, Tile, Tiling
 from src_core.types import Cancelled, Candidates, Progress
 from src_core.volumes import Plane, open_volume
 
+AFRESH = 0.05
+"""An answer that has forgotten the mask before it must be rated so much higher than one that begins with it."""
 BATCH = 32
 """Prompts decoded at once: beyond it the decoder is no faster and only needs more memory."""
 
@@ -129,7 +132,9 @@ class Predictor:
             prompt.check_inside(embedding.shape)
         native = self.model.native_tiles
         eyes, low_res = EYES[native], frames.LOW_RES[native]
-        asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in prompts]
+        afresh = [i for i, prompt in enumerate(prompts) if native and _says_too_much(prompt)]
+        all_prompts = [*prompts, *(replace(prompts[i], mask=None, mask_window=None) for i in afresh)]
+        asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in all_prompts]
         while groups := self._grouped(asked, multimask):
             for (tile, many, *_), members in groups.items():
                 for start in range(0, len(members), BATCH):
@@ -137,7 +142,11 @@ class Predictor:
                     found = self._ask(embedding, tile, [asked[i].prompt_here() for i in part], many)
                     for i, candidates in zip(part, found, strict=True):
                         asked[i].take(candidates)
-        return [q.answer for q in asked if q.answer is not None]
+        answers = [q.answer for q in asked if q.answer is not None]
+        for i, other in zip(afresh, answers[len(prompts) :], strict=True):
+            if _worth(other) > _worth(answers[i]) + AFRESH:
+                answers[i] = other
+        return answers[: len(prompts)]
 
     def _grouped(
         self, asked: list[Question], multimask: bool | None
@@ -233,6 +242,16 @@ class Predictor:
             there = 1.0 if presence is None else float(presence[i])
             found.append(Candidates(masks, iou[i], logits[i].numpy(), window, there))
         return found
+
+
+def _says_too_much(prompt: Prompts) -> bool:
+    """Say whether the latest click is against the network's own answer: that may hold on to what it should let go."""
+    own = prompt.mask is not None and prompt.mask.dtype != np.bool_
+    return own and bool((prompt.labels == 1).any()) and prompt.labels[-1] == 0
+
+
+def _worth(found: Candidates) -> float:
+    return float(found.scores[0]) * found.presence
 
 
 def _asked_about(

@@ -98,3 +98,60 @@ def test_an_object_may_part_while_it_travels(predictor: Predictor) -> None:
     assert found.masks[0, 60, 60] and found.masks[0, 180, 180]
     clicked = predictor.predict(embedding, Prompts([(62, 62)], mask=before), multimask=False)
     assert clicked.masks[0, 60, 60] and not clicked.masks[0, 180, 180]
+
+
+def rated(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, own: float, afresh: float) -> list[bool]:
+    """Have answers rated `own` where they begin with a mask and `afresh` where they do not; note which are asked."""
+    asked: list[bool] = []
+
+    def decode(
+        self: Any, features: Any, points: Any, boxes: Any, masks: Any, multimask_output: bool
+    ) -> Decoded:
+        asked.append(masks is not None)
+        height, width = (4 * n for n in features[0].shape[-2:])
+        found = torch.full((len(points[0]), 1, height, width), -5.0)
+        found[..., 20 : 40 if masks is None else 60, 20:40] = 5
+        score = afresh if masks is None else own
+        return Decoded(found, torch.full((len(found), 1), score), torch.full((len(found),), 9.0))
+
+    monkeypatch.setattr(predictor.model, "decode", MethodType(decode, predictor.model))
+    return asked
+
+
+@pytest.mark.parametrize(("afresh", "kept"), [(0.97, True), (0.9, False)])
+def test_a_click_against_an_answer_may_begin_anew(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, afresh: float, kept: bool
+) -> None:
+    asked = rated(predictor, monkeypatch, 0.88, afresh)
+    embedding = predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
+    logits = np.full((256, 256), -5, np.float32)
+    logits[20:60, 20:40] = 5
+    prompts = Prompts([(60, 60), (100, 60)], [1, 0], mask=logits)
+    other = Prompts([(60, 60)], mask=logits)
+    first, second = predictor.predict_many(embedding, [prompts, other])
+    assert first.masks[0, 100, 60] == (not kept)
+    assert first.scores[0] == pytest.approx(afresh if kept else 0.88)
+    assert second.masks[0, 100, 60] and set(asked) == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "own"),
+    [([(60, 60), (70, 60)], [1, 1], True), ([(100, 60)], [0], True), ([(60, 60), (100, 60)], [1, 0], False)],
+)
+def test_what_the_user_made_and_what_clicks_agree_with_is_never_forgotten(
+    predictor: Predictor,
+    monkeypatch: pytest.MonkeyPatch,
+    points: list[tuple[int, int]],
+    labels: list[int],
+    own: bool,
+) -> None:
+    asked = rated(predictor, monkeypatch, 0.5, 0.97)
+    embedding = predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
+    logits = np.full((256, 256), -5, np.float32)
+    logits[20:60, 20:40] = 5
+    mask: Any = logits
+    if not own:
+        mask = np.zeros((512, 512), bool)
+        mask[40:120, 40:80] = True
+    predictor.predict(embedding, Prompts(points, labels, mask=mask))
+    assert all(asked)
