@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core.masks import Mask, bounds
+from src_core.model.focus import BACKGROUND
 
 TOUCHING = np.ones((3, 3), bool)
-BACKGROUND = -10.0
-"""Logit of what is taken out."""
 
 
 def asked_about(
@@ -46,24 +45,18 @@ def asked_about(
     parts, count = ndi.label(mask[y0:y1, x0:x1], TOUCHING)
     if count == 1:
         return logits
-    kept = np.zeros(count + 1, bool)
-    if inside is not None and len(inside):
-        height, width = parts.shape
-        columns, rows = np.floor(inside).astype(int).T
-        near = (rows >= y0 - 1) & (rows <= y1) & (columns >= x0 - 1) & (columns <= x1)
-        for row, column in zip(rows[near] - y0, columns[near] - x0, strict=True):
-            kept[
-                parts[max(0, row - 1) : min(height, row + 2), max(0, column - 1) : min(width, column + 2)]
-            ] = True
-    if before is not None:
-        kept[parts[before[y0:y1, x0:x1]]] = True
+    about = np.zeros(parts.shape, bool) if before is None else before[y0:y1, x0:x1].copy()
+    if inside is not None:
+        for column, row in np.floor(inside).astype(int) - (x0, y0):
+            about[max(0, row - 1) : max(0, row + 2), max(0, column - 1) : max(0, column + 2)] = True
     if box is not None:
         left, top, right, bottom = np.round(box - (x0, y0, x0, y0)).astype(int).clip(0)
-        kept[parts[top:bottom, left:right]] = True
-    kept[0] = False
-    if not kept.any() or kept[1:].all():
+        about[top:bottom, left:right] = True
+    kept = np.zeros(count + 1, bool)
+    kept[parts[about]] = True
+    if kept[1:].all() or not kept[1:].any():
         return logits
-    cleaned = logits.copy()
     kept[0] = True
+    cleaned = logits.copy()
     cleaned[y0:y1, x0:x1][~kept[parts]] = BACKGROUND
     return cleaned

@@ -29,6 +29,8 @@ from src_core.volumes import Plane, open_volume
 
 AFRESH = 0.05
 """An answer that has forgotten the mask before it must be rated so much higher than one that begins with it."""
+Asked = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
+"""Points with labels, boxes and masks of a batch, as `Nano.decode` takes them."""
 BATCH = 32
 """Prompts decoded at once: beyond it the decoder is no faster and only needs more memory."""
 
@@ -142,11 +144,10 @@ class Predictor:
                     found = self._ask(embedding, tile, [asked[i].prompt_here() for i in part], many)
                     for i, candidates in zip(part, found, strict=True):
                         asked[i].take(candidates)
-        answers = [q.answer for q in asked if q.answer is not None]
-        for i, other in zip(afresh, answers[len(prompts) :], strict=True):
-            if _worth(other) > _worth(answers[i]) + AFRESH:
-                answers[i] = other
-        return answers[: len(prompts)]
+        for i, other in zip(afresh, asked[len(prompts) :], strict=True):
+            if other.trust > asked[i].trust + AFRESH:
+                asked[i] = other
+        return [q.answer for q in asked[: len(prompts)] if q.answer is not None]
 
     def _grouped(
         self, asked: list[Question], multimask: bool | None
@@ -195,10 +196,7 @@ class Predictor:
             decoded = self.model.decode(
                 features, points=points, boxes=boxes, masks=masks, multimask_output=many
             )
-            # What a mask alone asks for is what the object has become: it may have parted.
-            if self.model.native_tiles and not (points is None and boxes is None):
-                decoded = decoded._replace(logits=_asked_about(decoded.logits, points, boxes, masks))
-            return self._candidates(decoded, tile, embedding.shape)
+            return self._candidates(decoded, (points, boxes, masks), tile, embedding.shape)
 
     def _masks(
         self, prompts: list[Prompts], embedding: Embedding, tile: Tile, low_res: tuple[int, int]
@@ -227,11 +225,16 @@ class Predictor:
             dense.append(frames.resample_logits(mask, own, window, low_res))
         return torch.from_numpy(np.stack(dense)).unsqueeze(1).to(self.model.device)
 
-    def _candidates(self, decoded: Decoded, tile: Tile, shape: tuple[int, int]) -> list[Candidates]:
+    def _candidates(
+        self, decoded: Decoded, asked: Asked, tile: Tile, shape: tuple[int, int]
+    ) -> list[Candidates]:
         order = decoded.iou.argsort(dim=1, descending=True)
         iou = decoded.iou.gather(1, order).float().cpu().numpy()
         rows = torch.arange(len(order), device=order.device).unsqueeze(1)
         logits = decoded.logits[rows, order].float().cpu()
+        # What a mask alone asks for is what the object has become: it may have parted.
+        if self.model.native_tiles and not (asked[0] is None and asked[1] is None):
+            logits = _cleaned(logits, *asked)
         presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
         window = frames.window(self.model, tile)
         found = []
@@ -250,22 +253,26 @@ def _says_too_much(prompt: Prompts) -> bool:
     return own and bool((prompt.labels == 1).any()) and prompt.labels[-1] == 0
 
 
-def _worth(found: Candidates) -> float:
-    return float(found.scores[0]) * found.presence
-
-
-def _asked_about(
+def _cleaned(
     logits: Tensor, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
 ) -> Tensor:
     """Take out of logits (B, M, h, w) what their prompts, in network pixels, are not about."""
-    found = logits.float().cpu().numpy()
-    for i, many in enumerate(found):
-        inside = None if points is None else (points[0][i][points[1][i] == 1] / LOW_RES_PX).cpu().numpy()
-        box = None if boxes is None else (boxes[i] / LOW_RES_PX).cpu().numpy()
-        before = None if masks is None else (masks[i, 0] > 0).cpu().numpy()
-        for k, one in enumerate(many):
-            found[i, k] = asked_about(one, inside, box, before)
-    return torch.from_numpy(found).to(logits.device)
+    nothing = [None] * len(logits)
+    inside = nothing if points is None else _on_object(*points)
+    box = nothing if boxes is None else boxes.cpu().numpy() / LOW_RES_PX
+    before = nothing if masks is None else (masks[:, 0] > 0).cpu().numpy()
+    found = [
+        asked_about(one, inside[i], box[i], before[i])
+        for i, many in enumerate(logits.numpy())
+        for one in many
+    ]
+    return torch.from_numpy(np.stack(found)).reshape(logits.shape)
+
+
+def _on_object(coords: Tensor, labels: Tensor) -> list[NDArray[np.float32]]:
+    """Return the clicks (N, 2) on the object of each prompt, in low-resolution pixels."""
+    places = coords.cpu().numpy() / LOW_RES_PX
+    return [p[there] for p, there in zip(places, labels.cpu().numpy() == 1, strict=True)]
 
 
 def _colour8(image: Any) -> Any:

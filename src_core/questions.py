@@ -83,6 +83,11 @@ class Question:
         self.answer: Candidates | None = None
         self._worth = (False, 0.0, 0.0)
 
+    @property
+    def trust(self) -> float:
+        """How sure the network is of the answer, 0 to 1."""
+        return self._worth[1]
+
     def prompt_here(self) -> Prompts:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
         tile = self._tiles[self.tile or 0]
@@ -111,7 +116,7 @@ class Question:
             self.tile = self._next(extent, zoom, cut, beside)
         if self.tile is None and not self._sized:
             self.tile = self._closer(extent)
-        if self.tile is None and not self._sized and self._worth[1] < self._eyes.lost:
+        if self.tile is None and not self._sized and self.trust < self._eyes.lost:
             self.tile = self._farther()
 
     def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
@@ -132,7 +137,7 @@ class Question:
 
         A small object is easily overlooked from afar, and something large around it shown instead.
         """
-        trust, seen = self._worth[1], max(self._zooms)
+        trust, seen = self.trust, max(self._zooms)
         zoom = next((g.zoom for g in self._tiles.grids if g.zoom > seen and g.zoom >= 1), None)
         if zoom is None or trust >= self._eyes.trusted:
             return None

@@ -25,7 +25,7 @@ WINDOW = 32
 MARGIN = 4
 """Free cells that an object must have around it to be answered in a window."""
 BACKGROUND = -10.0
-"""Logit of what lies outside the window."""
+"""Logit of what lies outside the window, or was not asked about."""
 
 
 def answer(

@@ -10,7 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src_core.components import BACKGROUND, asked_about
+from src_core.components import asked_about
+from src_core.embedding import Embedding
+from src_core.model.focus import BACKGROUND
 from src_core.model.sam import Decoded
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
@@ -80,8 +82,12 @@ def predictor(monkeypatch: pytest.MonkeyPatch) -> Predictor:
     return predictor
 
 
-def test_a_click_and_a_box_get_the_part_they_are_about(predictor: Predictor) -> None:
-    embedding = predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
+@pytest.fixture
+def embedding(predictor: Predictor) -> Embedding:
+    return predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
+
+
+def test_a_click_and_a_box_get_the_part_they_are_about(predictor: Predictor, embedding: Embedding) -> None:
     for prompts in (Prompts([(60, 60)]), Prompts(box_yxyx=(38, 38, 82, 82))):
         found = predictor.predict(embedding, prompts)
         assert found.masks[:, 60, 60].all() and not found.masks[:, 180, 180].any()
@@ -90,8 +96,7 @@ def test_a_click_and_a_box_get_the_part_they_are_about(predictor: Predictor) -> 
     assert both.masks[0, 60, 60] and both.masks[0, 180, 180]
 
 
-def test_an_object_may_part_while_it_travels(predictor: Predictor) -> None:
-    embedding = predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
+def test_an_object_may_part_while_it_travels(predictor: Predictor, embedding: Embedding) -> None:
     before = np.zeros((512, 512), bool)
     before[40:80, 40:80] = True
     found = predictor.predict(embedding, Prompts(mask=before), multimask=False)
@@ -120,10 +125,13 @@ def rated(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, own: float, afr
 
 @pytest.mark.parametrize(("afresh", "kept"), [(0.97, True), (0.9, False)])
 def test_a_click_against_an_answer_may_begin_anew(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, afresh: float, kept: bool
+    predictor: Predictor,
+    embedding: Embedding,
+    monkeypatch: pytest.MonkeyPatch,
+    afresh: float,
+    kept: bool,
 ) -> None:
     asked = rated(predictor, monkeypatch, 0.88, afresh)
-    embedding = predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
     logits = np.full((256, 256), -5, np.float32)
     logits[20:60, 20:40] = 5
     prompts = Prompts([(60, 60), (100, 60)], [1, 0], mask=logits)
@@ -140,13 +148,13 @@ def test_a_click_against_an_answer_may_begin_anew(
 )
 def test_what_the_user_made_and_what_clicks_agree_with_is_never_forgotten(
     predictor: Predictor,
+    embedding: Embedding,
     monkeypatch: pytest.MonkeyPatch,
     points: list[tuple[int, int]],
     labels: list[int],
     own: bool,
 ) -> None:
     asked = rated(predictor, monkeypatch, 0.5, 0.97)
-    embedding = predictor.embed(np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
     logits = np.full((256, 256), -5, np.float32)
     logits[20:60, 20:40] = 5
     mask: Any = logits
