@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src_core.model.mask_decoder import MLP
+from src_core.model.nano_prompts import N_BELONGING
 
 RING = 5
 """Side of the window, in pixels of the embedding, whose reach beyond a mask is its surroundings."""
 N_STATISTICS = 5
-N_GUESSES = 3
-"""Guesses at the object that masks are compared with."""
 
 
 class MaskEvidence(nn.Module):
@@ -27,7 +26,7 @@ class MaskEvidence(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.iou = MLP(3 * width + N_STATISTICS + N_GUESSES, hidden, 1, 3)
+        self.iou = MLP(3 * width + N_STATISTICS + N_BELONGING, hidden, 1, 3)
         for value in self.iou.layers[-1].parameters():
             nn.init.zeros_(value)
         # Normalised: a click leaves no doubt, and its large activations must not drown what is hard to tell.
@@ -48,7 +47,7 @@ class MaskEvidence(nn.Module):
         prompt
             The dense prompt as logits, (B, 1, 4 h, 4 w), or None.
         guesses
-            Probabilities that pixels belong to the prompts, by affinity alone, (B, N_GUESSES, 2 h, 2 w).
+            Probabilities that pixels belong to the prompts, by affinity alone, (B, N_BELONGING, 2 h, 2 w).
 
         Returns
         -------

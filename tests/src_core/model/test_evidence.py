@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from src_core.model.evidence import N_GUESSES, N_STATISTICS, MaskEvidence, _overlap, _pooled, _statistics
+from src_core.model.evidence import N_STATISTICS, MaskEvidence, _overlap, _pooled, _statistics
+from src_core.model.nano_prompts import N_BELONGING
 
 C, SIDE = 6, 16
 
@@ -22,7 +23,7 @@ def _square(y0: int, x0: int, size: int) -> Tensor:
 def test_untrained_it_corrects_nothing() -> None:
     torch.manual_seed(0)
     evidence = MaskEvidence(C, 8)
-    logits, guesses = torch.randn(2, 4, 4 * SIDE, 4 * SIDE), torch.rand(2, N_GUESSES, 2 * SIDE, 2 * SIDE)
+    logits, guesses = torch.randn(2, 4, 4 * SIDE, 4 * SIDE), torch.rand(2, N_BELONGING, 2 * SIDE, 2 * SIDE)
     for prompt in (None, logits[:, :1]):
         iou, presence = evidence(torch.randn(2, C), torch.randn(2, C, SIDE, SIDE), logits, prompt, guesses)
         assert iou.shape == (2, 4)
@@ -64,7 +65,7 @@ def test_it_learns_iou_and_presence_without_touching_the_mask() -> None:
     keys[:, :, 5:9, 5:9] += 2
     logits = torch.stack([_square(5, 5, 4), _square(5, 1, 4)])[None].requires_grad_()
     target, token = torch.tensor([[1.0, 0.0]]), torch.zeros(1, C)
-    guesses = torch.zeros(1, N_GUESSES, 2 * SIDE, 2 * SIDE)
+    guesses = torch.zeros(1, N_BELONGING, 2 * SIDE, 2 * SIDE)
     optimiser = torch.optim.Adam(evidence.parameters(), lr=0.01)
     for _ in range(150):
         iou, presence = evidence(token, keys, logits, None, guesses)
