@@ -20,7 +20,6 @@ from src_core.errors import CheckpointError
 from src_core.files import write_atomically
 from src_core.model.nano import build_nano
 from src_core.training.loop import begin_with
-from src_core.zoo import read_state_dict
 
 
 def average(files: Sequence[Path], out: Path) -> None:
@@ -36,16 +35,15 @@ def average(files: Sequence[Path], out: Path) -> None:
     states = []
     for file in files:
         model = build_nano()
-        begin_with(model, file)
-        own = read_state_dict(file)
+        known = begin_with(model, file)
         silent = {name for name, p in model.named_parameters() if name.endswith("weight") and not p.any()}
         nothing = silent | {name.removesuffix("weight") + "bias" for name in silent}
-        states.append({k: v for k, v in model.state_dict().items() if k in own or k in nothing})
+        states.append({k: v for k, v in model.state_dict().items() if k in known or k in nothing})
     mean: dict[str, Tensor] = {}
-    for name, value in build_nano().state_dict().items():
-        known = [state[name] for state in states if name in state] or [value]
+    for name, value in model.state_dict().items():
+        values = [state[name] for state in states if name in state] or [value]
         mean[name] = (
-            torch.stack(known).mean(0).half().contiguous() if value.dtype.is_floating_point else known[-1]
+            torch.stack(values).mean(0).half().contiguous() if value.dtype.is_floating_point else values[-1]
         )
     write_atomically(out, lambda part: save_file(mean, part))
 

@@ -118,7 +118,7 @@ def _correct(
     ambiguous = kind == "click"
     if "click" in kind:
         asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in clicked])
-    if kind == "click" and rng.random() < WITHOUT:
+    if ambiguous and rng.random() < WITHOUT:
         asked.add_points(rng, [clicks.beside(rng, t) for t in truths])
         ambiguous = False
     if kind == "mask":

@@ -180,14 +180,15 @@ def training_files(config: TrainConfig) -> list[Path]:
     return files
 
 
-def begin_with(model: Nano, weights: Path) -> None:
-    """Take what fits from weights of this network or of an earlier form of it."""
+def begin_with(model: Nano, weights: Path) -> set[str]:
+    """Take what fits from weights of this network or of an earlier form of it; return the names of that."""
     own = model.state_dict()
     known = {k: _grown(v, own[k]) for k, v in read_state_dict(weights).items() if k in own}
     known = {k: v for k, v in known.items() if v.shape == own[k].shape}
     if len(known) < len(own) / 2:
         raise CheckpointError(f"{weights} cannot be trained further as nano: {len(known)} of its tensors fit")
     model.load_state_dict(known, strict=False)
+    return set(known)
 
 
 def _grown(value: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
