@@ -36,11 +36,13 @@ def pairs(folder: Path, count: int) -> Iterator[tuple[NDArray[Any], list[tuple[M
         found: list[tuple[Mask, Mask]] = []
         for k in rng.permutation(np.unique(labels)[1:]):
             mask = labels == k
+            if len(found) == PER_IMAGE or mask.sum() < MIN_AREA_PX:
+                continue
             around = np.bincount(
                 labels[ndi.binary_dilation(mask, iterations=2) & ~mask].astype(np.int64), minlength=1
             )
             around[0] = 0
-            if mask.sum() >= MIN_AREA_PX and around.max() >= MIN_BORDER_PX and len(found) < PER_IMAGE:
+            if around.max() >= MIN_BORDER_PX:
                 found.append((mask, labels == around.argmax()))
         yield image, found
 
