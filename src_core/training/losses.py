@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src_core.model import affinity
+from src_core.training.data import crowding
 
 PRESENCE_WEIGHT = 1.0
 QUERIES = 6
@@ -92,7 +93,8 @@ def affinity_loss(
         ids = np.nonzero(areas >= MIN_CELLS)[0]
         if not len(ids):
             continue
-        chosen = rng.choice(ids, min(QUERIES, len(ids)), replace=False)
+        weights = crowding(plane, 1)[ids]
+        chosen = rng.choice(ids, min(QUERIES, len(ids)), replace=False, p=weights / weights.sum())
         pixels = [rng.choice(np.flatnonzero(plane == n)) for n in chosen]
         queries = where[i].flatten(1)[:, pixels].T
         logits = affinity.likeness(where[i : i + 1], queries[None])[0]

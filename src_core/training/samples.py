@@ -22,12 +22,15 @@ from src_core.training.data import (
     Crop,
     ImageSource,
     StackSource,
+    crowding,
     image_crop,
     stack_crop,
 )
 
 SCENES = 0.2
 """How often scenes stand in for stacks."""
+NEAR_PX = 8
+"""On crops, which may be enlarged, so close objects touch."""
 CLEAR = 2
 """So many low-resolution pixels from any object begins the background."""
 OPTIONS = ("side", "crops", "objects_per_crop", "frames", "objects_per_stack")
@@ -167,15 +170,15 @@ class Samples(Dataset[Sample]):
 
 
 def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False) -> NDArray[np.int64] | None:
-    """Draw object ids on the first plane, in stacks preferring those that end before the last one."""
+    """Draw object ids on the first plane, rather those that touch others and, in stacks, that end before the last."""
     areas = np.bincount(crop.labels[0].ravel())
     areas[0] = 0
     ids = np.nonzero((areas >= MIN_AREA_PX) & (areas < 0.8 * crop.labels[0].size))[0]
     if not len(ids):
         return None
-    weights = np.ones(len(ids))
+    weights = crowding(crop.labels[0], NEAR_PX)[ids]
     if ends:
-        weights[~np.isin(ids, crop.labels[-1])] = 2.0
+        weights[~np.isin(ids, crop.labels[-1])] *= 2.0
     return rng.choice(ids, count, replace=len(ids) < count, p=weights / weights.sum())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from src_core.training import data
 from src_core.training.samples import Samples, low_res_masks
@@ -139,6 +140,26 @@ def test_real_images_get_less_noise_than_drawn_ones() -> None:
         return float(np.mean([crop.images.std() for crop in crops if crop is not None]))
 
     assert 0 < 2 * noise(data.REAL_GRAIN) < noise(data.DRAWN_GRAIN)
+
+
+def _three_objects() -> NDArray[np.int32]:
+    """Return a plane with two squares a pixel apart and one alone."""
+    labels = np.zeros((80, 80), np.int32)
+    labels[10:20, 10:20], labels[10:20, 21:31], labels[60:70, 60:70] = 2, 3, 5
+    return labels
+
+
+def test_objects_that_touch_are_likelier_to_be_drawn() -> None:
+    assert data.crowding(_three_objects(), 2).tolist() == [0, 0, data.TOUCHING, data.TOUCHING, 0, 1]
+    assert data.crowding(np.zeros((5, 5), np.int32), 2).tolist() == [0]
+
+
+def test_crops_are_mostly_laid_around_objects_that_touch() -> None:
+    labels = _three_objects()
+    crops = [data.image_crop(RNG(seed), labels.astype(np.uint8), labels, 160) for seed in range(80)]
+    shown = [set(np.unique(crop.labels)) for crop in crops if crop is not None]
+    assert np.mean([bool(ids & {2, 3}) for ids in shown]) > 0.7
+    assert any(ids == {0, 5} for ids in shown)
 
 
 def test_an_image_without_objects_gives_no_crop() -> None:
