@@ -162,6 +162,9 @@ def _crops(values: Tensor, corners: Tensor, scale: int) -> Tensor:
     side = WINDOW * scale
     sources: Sequence[Tensor] = [values[0]] * len(corners) if len(values) == 1 else list(values)
     places = (corners * scale).tolist()
+    if len(places) == 1:
+        ((y, x),) = places
+        return values[:, :, y : y + side, x : x + side]
     return torch.stack([s[:, y : y + side, x : x + side] for s, (y, x) in zip(sources, places, strict=True)])
 
 

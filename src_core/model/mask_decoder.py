@@ -168,8 +168,8 @@ class MaskDecoder(nn.Module):
         norm = cast(LayerNorm2d, norm)
         parts = []
         for part in torch.split(keys, STRIP, dim=1):
-            x = act(norm.last(_doubled(part, first)))
-            parts.append(hyper @ act(_doubled(x, second)).mT)
+            x = act(norm.last(doubled(part, first)))
+            parts.append(hyper @ act(doubled(x, second)).mT)
         height, width = shape
         # height, width, then (row, column) within a place of the first upscaling and of the second
         logits = torch.cat(parts, 2).reshape(*hyper.shape[:2], height, width, 2, 2, 2, 2)
@@ -188,7 +188,7 @@ def _rows(image: Tensor) -> Tensor:
     return image.flatten(2).transpose(1, 2).contiguous()
 
 
-def _doubled(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+def doubled(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
     """Upscale (B, P, C) by a transposed convolution of kernel and stride 2: (B, 4 P, C'), four rows for each place."""
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
     bias = cast(Tensor, layer.bias).repeat(4)

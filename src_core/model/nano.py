@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src_core.model import affinity, focus
-from src_core.model.common import LayerNorm2d
+from src_core.model.common import LayerNorm2d, pointwise
 from src_core.model.evidence import MaskEvidence
-from src_core.model.mask_decoder import MLP, MaskDecoder
+from src_core.model.mask_decoder import MLP, MaskDecoder, doubled
 from src_core.model.nano_encoder import FINE, STRIDE_PX, WIDTH, NanoEncoder
 from src_core.model.nano_prompts import N_BELONGING, NanoPromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
@@ -38,7 +38,8 @@ class Fuse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        out: Tensor = x + self.expand(F.relu(self.spread(F.relu(self.reduce(self.norm(x))))))
+        reduced = F.relu(pointwise(self.reduce, self.norm(x)))
+        out: Tensor = x + pointwise(self.expand, F.relu(self.spread(reduced)))
         return out
 
 
@@ -80,9 +81,10 @@ class NanoMaskDecoder(MaskDecoder):
         prompted = (image + dense).contiguous(memory_format=torch.channels_last)
         tokens, keys = self.attend(self.fuse(prompted), image_pe, sparse)
         first, norm, act = (self.output_upscaling[i] for i in range(3))
+        upscaled = _upscaled(cast(nn.ConvTranspose2d, first), keys)
         second = cast(nn.ConvTranspose2d, self.output_upscaling[3])
         bias = cast(Tensor, second.bias).reshape(-1, 1, 1)
-        x4 = act(norm(first(keys) + high4 + self.lift(fine)))
+        x4 = act(norm(upscaled + high4 + pointwise(self.lift, fine)))
         x4 = x4 + F.relu(self.refine(x4))
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         hyper = torch.stack(
@@ -95,6 +97,14 @@ class NanoMaskDecoder(MaskDecoder):
         shared = grouped @ (high2 + bias).flatten(2)
         logits = own + shared.reshape(own.shape)
         return logits, self.iou_prediction_head(tokens[:, 0]), tokens[:, 0], keys
+
+
+def _upscaled(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """Upscale (B, C, H, W) twice; `doubled` gives four rows for each place."""
+    height, width = x.shape[-2:]
+    rows = doubled(x.flatten(2).transpose(1, 2), layer).reshape(len(x), height, width, 2, 2, -1)
+    out: Tensor = rows.permute(0, 1, 3, 2, 4, 5).reshape(len(x), 2 * height, 2 * width, -1)
+    return out.permute(0, 3, 1, 2)
 
 
 class Nano(Sam):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src_core.model import affinity
-from src_core.model.common import LayerNorm2d
+from src_core.model.common import LayerNorm2d, pointwise
 from src_core.model.nano_encoder import STRIDE_PX, TILE_PX, WIDTH
 from src_core.model.prompt_encoder import PromptEncoder
 
@@ -59,7 +60,8 @@ class NanoPromptEncoder(PromptEncoder):
         drawn = self._drawn(len(tokens), points, boxes, masks, (2 * height, 2 * width), corners)
         belonging = self._belonging(len(tokens), points, boxes, masks, maps, corners)
         fine = self.mask_downscaling[1:3](self.mask_downscaling[0](drawn) + self.belonging(belonging))
-        dense = self.mask_downscaling[3:](fine)
+        last = cast(nn.Conv2d, self.mask_downscaling[6])
+        dense = pointwise(last, self.mask_downscaling[3:6](fine))
         if masks is None:
             dense = dense + self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         return tokens, dense, torch.cat([fine, belonging], 1)
