@@ -64,6 +64,7 @@ class ObjectsWidget(QWidget):
         self._writable = False
         self._counting: Job | None = None
         self._voxels: dict[int, int] = {}
+        self._slices: dict[int, int] = {}
         self._show_soon = Throttle(self.show_objects, REFRESH_MS, self)
         self.interaction.changed.connect(self._changed)
         self.show_objects()
@@ -131,7 +132,7 @@ class ObjectsWidget(QWidget):
         unit = math.prod(session.volume.scale[a] for a in session.volume.spatial_axes)
         colours = np.atleast_2d(scene.labels.colormap.map(np.array([s.id for s in states])))
         return [
-            (*_texts(state, self._voxels.get(state.id, 0) * unit), QColor.fromRgbF(*colour.tolist()).name())
+            (*_texts(state, self._slices.get(state.id, 0), self._voxels.get(state.id, 0) * unit), QColor.fromRgbF(*colour.tolist()).name())
             for state, colour in zip(states, colours, strict=True)
         ]
 
@@ -155,7 +156,7 @@ class ObjectsWidget(QWidget):
 
         def counted(_: object = None) -> None:
             self._counting = None
-            self._voxels = session.census.voxels()
+            self._voxels, self._slices = session.census.voxels, session.census.slices
             self._show_soon()
 
         self._counting = self.interaction.worker.submit_steps(
@@ -258,13 +259,12 @@ def _button(text: str, tip: str) -> QPushButton:
     return button
 
 
-def _texts(state: ObjectState, size: float) -> Row:
-    planes = state.anchors | set(state.scores)
+def _texts(state: ObjectState, slices: int, size: float) -> Row:
     lowest = f"{min(state.scores.values()):.2f}" if state.scores else ""
     return (
         str(state.id),
         state.name,
-        str(len(planes)) if planes else "",
+        str(slices) if slices else "",
         f"{size:.4g}" if size else "",
         lowest,
         "done" if state.done else "draft",
