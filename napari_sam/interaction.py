@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.layers import Image, Layer
 from psygnal import Signal
 
+from napari_sam import undoing
 from napari_sam.ahead import Ahead
 from napari_sam.layer_import import LayerImport
 from napari_sam.layers import OnScreen, view_on_screen
@@ -28,7 +29,6 @@ from src_core.embeddings import EmbeddingCache
 from src_core.errors import SamError, SessionError, VolumeError
 from src_core.session import Session
 from src_core.tiling import View
-from src_core.worker import Priority
 
 if TYPE_CHECKING:
     import napari
@@ -92,7 +92,7 @@ class Interaction:
         self.prompting, self.running = Prompting(self, scene), Running(self, scene)
         self._reactions = Reactions(self, scene)
         for layer in (scene.points, scene.boxes, scene.labels):
-            self.bind_undo(layer)
+            undoing.bind(self, layer)
         self.renew_embeddings()
         self.show_current()
         self.said.emit("Click on an object.")
@@ -100,11 +100,6 @@ class Interaction:
             adopt(self, scene)
         else:
             tell(session)
-
-    def bind_undo(self, layer: Any) -> None:
-        """Make our undo and redo a layer's."""
-        layer.bind_key("Control-Z", lambda _: self.undo(), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _: self.redo(), overwrite=True)
 
     def leave(self, *, remove: bool = True, keep_labels: bool = False) -> None:
         """Put the present image away, if there is one."""
@@ -117,8 +112,7 @@ class Interaction:
         self.loading = False
         self.ahead.renew(None, None)
         if scene is not None:
-            for key in ("Control-Z", "Control-Shift-Z"):
-                scene.labels.bind_key(key, None, overwrite=True)
+            undoing.unbind(scene.labels)
             scene.close(remove=remove, keep_labels=keep_labels)
 
     def close(self, *, viewer_stays: bool = False, wait_s: float = 2.0) -> None:
@@ -202,7 +196,7 @@ class Interaction:
     def flip_sign(self) -> None:
         """Make the next points negative, or positive again."""
         if self.prompting is not None:
-            self.prompting.flip_sign()
+            self.prompting.drawing.flip_sign()
 
     def next_object(self) -> None:
         """Keep a waiting candidate and start the next object."""
@@ -228,7 +222,7 @@ class Interaction:
         """Show the current object's prompts and candidate."""
         if self.scene is None or self.prompting is None:
             return
-        self.scene.set_defaults(self.prompting.negative)
+        self.scene.set_defaults(self.prompting.drawing.negative)
         self.scene.show_current()
         self.prompting.drop()
         self.prompting.moved(self.on_screen())
@@ -284,26 +278,11 @@ class Interaction:
 
     def undo(self) -> None:
         """Undo the latest thing: a point, an accepted mask, a stroke, a propagation."""
-        self._replay("undo")
+        undoing.replay(self, "undo")
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self._replay("redo")
-
-    def _replay(self, what: str) -> None:
-        session = self.session
-        if session is None:
-            return
-        if self.busy():
-            return
-
-        def replayed(name: str | None) -> None:
-            if self.prompting is not None and self.session is session:
-                self.prompting.catch_up()
-            self.said.emit(f"{what.capitalize()}: {name}." if name else f"Nothing to {what}.")
-
-        work = session.undo if what == "undo" else session.redo
-        self.worker.submit(work, Priority.CLICK, replayed, self.failed)
+        undoing.replay(self, "redo")
 
     def busy(self) -> bool:
         """Say whether long work is under way, and tell the user to stop it first."""

@@ -90,7 +90,7 @@ class ObjectTools:
 
         def done(_: Any) -> None:
             if interaction.prompting is not None and interaction.session is session:
-                interaction.prompting.catch_up()
+                interaction.prompting.drawing.catch_up()
                 interaction.show_current()
             interaction.said.emit(words)
 

@@ -75,7 +75,7 @@ def adopt(interaction: Interaction, scene: Scene) -> None:
         if session.read_only:
             scene.look_only()
         waiting = session.waiting
-        interaction.prompting.catch_up()
+        interaction.prompting.drawing.catch_up()
         interaction.show_current()
         if waiting is not None:
             interaction.prompting.show_waiting(unpack(waiting))

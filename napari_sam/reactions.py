@@ -54,7 +54,7 @@ class Reactions:
         scene, prompting = self.scene, self.interaction.prompting
         if prompting is not None and viewer.layers.selection.active is scene.points:
             # The canvas says it with keys that compare to their names.
-            scene.set_defaults(prompting.negative != ("Shift" in event.modifiers))
+            scene.set_defaults(prompting.drawing.negative != ("Shift" in event.modifiers))
         yield
 
     def _on_contrast(self, event: Any = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_sam import undoing
 from napari_sam.opengl import forget_arrays
 from napari_sam.scene import Scene
 from napari_sam.workers import Debounce, Once
@@ -81,7 +82,7 @@ class Watch:
             return
         scene.renew(layer)
         for fresh in (scene.points, scene.boxes):
-            interaction.bind_undo(fresh)
-        interaction.prompting.layers_renewed()
-        interaction.prompting.forget_deleted()
+            undoing.bind(interaction, fresh)
+        interaction.prompting.drawing.layers_renewed()
+        interaction.prompting.drawing.forget_deleted()
         interaction.said.emit(f"{layer.name} is needed here and has been made anew; what was in it is gone.")

@@ -132,7 +132,10 @@ class ObjectsWidget(QWidget):
         unit = math.prod(session.volume.scale[a] for a in session.volume.spatial_axes)
         colours = np.atleast_2d(scene.labels.colormap.map(np.array([s.id for s in states])))
         return [
-            (*_texts(state, self._slices.get(state.id, 0), self._voxels.get(state.id, 0) * unit), QColor.fromRgbF(*colour.tolist()).name())
+            (
+                *_texts(state, self._slices.get(state.id, 0), self._voxels.get(state.id, 0) * unit),
+                QColor.fromRgbF(*colour.tolist()).name(),
+            )
             for state, colour in zip(states, colours, strict=True)
         ]
 

@@ -231,7 +231,9 @@ class SegmentWidget(QWidget):
             self.redo.setToolTip(f"Redo: {session.redo_name or 'nothing'} (Ctrl-Shift-Z)")
             state = session.objects.get(session.current)
             name = f" · {state.name}" if state is not None and state.name else ""
-            sign = "  ·  points are OUTSIDE (U)" if prompting is not None and prompting.negative else ""
+            sign = (
+                "  ·  points are OUTSIDE (U)" if prompting is not None and prompting.drawing.negative else ""
+            )
             sign += "  ·  open in another window: only to look at" if session.read_only else ""
             self.object.setText(f"<b>Object {session.current}</b>{name}{sign}")
             self.object.setToolTip(session.read_only)

@@ -1,0 +1,113 @@
+"""How a session changes labels: the journal has it before they have, and whoever looks hears of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+from psygnal import Signal
+
+from src_core.history import Edit, Patch
+from src_core.labels import Change, LabelVolume
+from src_core.labels.census import Census
+from src_core.masks import Mask
+from src_core.session.book import Settings, largest_id
+from src_core.session.objects import Objects
+from src_core.types import PlaneRef
+from src_core.volumes import Volume
+
+
+class Writing(Objects):
+    """Objects on one volume and the labels they are in; every change of these goes through `_commit`."""
+
+    labels_changed = Signal(PlaneRef, object)
+    """(plane, box_yxyx or None for the whole plane)"""
+
+    def __init__(self, volume: Volume, labels: LabelVolume) -> None:
+        super().__init__(largest_id(labels.dtype))
+        self.volume, self.labels, self.census = volume, labels, Census(labels)
+        self.allow_overwrite = False
+        self._lock = threading.RLock()
+
+    def protected(self, writing: set[int]) -> set[int]:
+        """Return the ids that writing the objects `writing` must not touch.
+
+        That is every other object, or only the finished ones where the user allows overwriting.
+        """
+        objects = list(self.objects.items())  # the window may start another one meanwhile
+        return {i for i, o in objects if i not in writing and (o.done or not self.allow_overwrite)}
+
+    def mask(self, plane: PlaneRef, identity: int) -> Mask:
+        """Return the (H, W) bool mask of an object on a plane."""
+        return np.asarray(self.labels.read_plane(plane.axis, plane.index, plane.t) == identity)
+
+    def planes_with(self, identity: int) -> list[PlaneRef]:
+        """Return the planes along the first spatial axis that hold an object, reading chunk by chunk."""
+        box = self.labels.bounding_box(identity)
+        if box is None:
+            return []
+        span = {a: range(lo, hi) for a, lo, hi in zip(self.labels.axes, *box, strict=True)}
+        axis = "z" if "z" in span else None
+        times = span.get("t", range(1))
+        return [PlaneRef(axis, i, t) for t in times for i in (span["z"] if axis else range(1))]
+
+    def _write(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        masks: dict[int, Mask],
+        settings: Settings = (),
+        started: Iterable[int] = (),
+    ) -> None:
+        """Write masks and make the changes that go with them."""
+        with self._lock:
+            write = partial(
+                self.labels.write_plane,
+                plane.axis,
+                plane.index,
+                masks,
+                t=plane.t,
+                protect=self.protected(set(masks)),
+            )
+            self._commit(edit, plane, write, settings, started)
+
+    def _commit(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        write: Callable[..., Change],
+        settings: Settings = (),
+        started: Iterable[int] = (),
+    ) -> None:
+        """Call `write(announce=...)`, which changes a plane: the journal has it before the labels."""
+        entered = False
+
+        def first(change: Change) -> None:
+            nonlocal entered
+            if change.box_yxyx is not None and change.before is not None and change.after is not None:
+                entered = True
+                patch = Patch.of(plane, change.box_yxyx, change.before, change.after)
+                self.enter(edit, [patch], settings, started)
+                self.flush()
+
+        self.check_writable()  # a propagation may still run while the session is closed
+        with self._lock:
+            try:
+                change = write(announce=first)
+            except BaseException:
+                edit.counts = False
+                if entered:
+                    self._take_back(edit)
+                raise
+            if change.box_yxyx is None:
+                if settings:
+                    self.enter(edit, [], settings, started)
+                return
+        self.census.changed(plane, change.box_yxyx)
+        self.labels_changed.emit(plane, change.box_yxyx)
+
+    def _clear(self, edit: Edit, plane: PlaneRef, identity: int, settings: Settings = ()) -> None:
+        shape = self.volume.plane_shape(plane.axis)
+        self._write(edit, plane, {identity: np.zeros(shape, np.bool_)}, settings)
