@@ -10,7 +10,6 @@ may be chosen on the synthetic stacks; the real volumes are only reported.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -28,6 +27,7 @@ from src_core.types import PlaneRef
 from src_core.zoo.checkpoint import fingerprint
 from tests.benchmarks.bench_strategies import real
 from tests.benchmarks.flavours import FLAVOURS, Placed, placed
+from tests.benchmarks.kept import Kept
 
 WAYS = ("z alone", "zyx", "zyx, planes as they are", "zy", "zyx, away 0.25", "zyx, away 0.75")
 
@@ -60,30 +60,19 @@ def found_by(way: str, cache: EmbeddingCache, stack: Placed) -> dict[int, Mask]:
 
 
 def measure(
-    predictor: Predictor, stack: Placed, ways: list[str], options: argparse.Namespace
-) -> dict[str, list]:
+    predictor: Predictor, stack: Placed, ways: list[str], kept: Kept
+) -> dict[str, tuple[list[float], float]]:
     """Return the 3D IoU of every object, and the seconds that each way took."""
-    network = fingerprint(predictor.model)
-    keep, known = options.keep, {}
-    for line in keep.read_text().splitlines() if keep is not None and keep.exists() else []:
-        entry = json.loads(line)
-        same = (entry["network"], entry["stack"]) == (network, stack.name)
-        if same and len(entry["ious"]) == len(stack.starts):
-            known[entry["way"]] = [entry["ious"], entry["seconds"]]
     for way in ways:
-        if way not in known:
+        if (stack.name, way, len(stack.starts)) not in kept:
             began = time.process_time()
             found = found_by(way, EmbeddingCache(predictor, stack.volume), stack)
             ious = []
             for k, z in stack.starts.items():
                 rest = [i for i in range(len(stack.labels)) if i != z and i not in stack.lost]
                 ious.append(iou(found[k][rest], stack.labels[rest] == k))
-            known[way] = [ious, time.process_time() - began]
-            if keep is not None:
-                line = {"network": network, "stack": stack.name, "way": way}
-                with keep.open("a") as file:
-                    file.write(json.dumps(line | {"ious": ious, "seconds": known[way][1]}) + "\n")
-    return known
+            kept.put((stack.name, way, len(stack.starts)), (ious, time.process_time() - began))
+    return {way: kept[stack.name, way, len(stack.starts)] for way in ways}
 
 
 def main() -> None:
@@ -101,11 +90,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     predictor = Predictor.load(options.model)
+    kept = Kept(options.keep, fingerprint(predictor.model))
     stacks = [s for f in options.flavours for s in placed(f, options.stacks, options.objects)]
     stacks += [] if options.real is None else real(options.real, options.objects)
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for stack in stacks:
-        known = measure(predictor, stack, options.only, options)
+        known = measure(predictor, stack, options.only, kept)
         for way in options.only:
             rows[way][stack.name.split()[0]] += known[way][0]
             rows[way]["seconds of CPU an object"].append(known[way][1] / max(1, len(known[way][0])))

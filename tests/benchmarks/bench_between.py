@@ -10,7 +10,6 @@ where the network should give way to the interpolation.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from src_core.types import PlaneRef
 from src_core.zoo.checkpoint import fingerprint
 from tests.benchmarks.bench_review import curve
 from tests.benchmarks.flavours import FLAVOURS, Placed, placed
+from tests.benchmarks.kept import Kept
 
 BAD_IOU = (0.7, 0.5)
 NEVER = PropagationSettings(interpolate_below=0.0)
@@ -164,32 +164,14 @@ def fallbacks(found: dict[str, list[Slice]]) -> dict[str, dict[str, float]]:
 
 def measured(predictor: Predictor, options: argparse.Namespace) -> dict[str, list[Slice]]:
     """Return the slices by flavour; those of stacks in the file are not measured again."""
-    path, network = options.keep, fingerprint(predictor.model)
-    known = {}
-    for line in path.read_text().splitlines() if path is not None and path.exists() else []:
-        entry = json.loads(line)
-        known[entry["network"], entry["stack"], entry["objects"]] = [Slice(**s) for s in entry["slices"]]
+    kept = Kept(options.keep, fingerprint(predictor.model))
     found: dict[str, list[Slice]] = {flavour: [] for flavour in FLAVOURS if flavour != "ends"}
     for flavour in found:
         for stack in placed(flavour, options.stacks, options.objects):
-            key = (network, stack.name, len(stack.starts))
-            if key not in known:
-                known[key] = list(slices(predictor, stack))
-                if path is not None:
-                    rows = [asdict(s) for s in known[key]]
-                    with path.open("a") as file:
-                        file.write(
-                            json.dumps(
-                                {
-                                    "network": network,
-                                    "stack": stack.name,
-                                    "objects": len(stack.starts),
-                                    "slices": rows,
-                                }
-                            )
-                            + "\n"
-                        )
-            found[flavour] += known[key]
+            key = (stack.name, len(stack.starts))
+            if key not in kept:
+                kept.put(key, [asdict(s) for s in slices(predictor, stack)])
+            found[flavour] += [Slice(**s) for s in kept[key]]
     return found
 
 

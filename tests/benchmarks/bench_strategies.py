@@ -10,7 +10,6 @@ reported. With --keep, what is measured is kept line by line, and the same comma
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -28,6 +27,7 @@ from src_core.predictor import Predictor
 from src_core.volumes import open_volume
 from src_core.zoo.checkpoint import fingerprint
 from tests.benchmarks.flavours import FLAVOURS, Placed, placed
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.strategies import STRATEGIES, walk
 
 Result = dict[str, float]
@@ -57,43 +57,25 @@ def result(
     }
 
 
-class Kept:
-    """Results by stack and strategy, in a file if there is one to go on with."""
-
-    def __init__(self, path: Path | None, network: str) -> None:
-        self.path, self.network = path, network
-        self.results: dict[tuple[str, str], list[Result]] = {}
-        for line in path.read_text().splitlines() if path is not None and path.exists() else []:
-            entry = json.loads(line)
-            if entry["network"] == network:
-                self.results[entry["stack"], entry["strategy"]] = entry["objects"]
-
-    def add(self, stack: str, strategy: str, objects: list[Result]) -> None:
-        """Keep the results of a stack."""
-        self.results[stack, strategy] = objects
-        if self.path is not None:
-            line = {"network": self.network, "stack": stack, "strategy": strategy, "objects": objects}
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-
 def measure(predictor: Predictor, stack: Placed, names: list[str], kept: Kept) -> None:
     """Try the strategies that have not been tried on a stack."""
     cache = EmbeddingCache(predictor, stack.volume)
     for name in names:
-        if len(kept.results.get((stack.name, name), ())) != len(stack.starts):
+        key = (stack.name, name, len(stack.starts))
+        if key not in kept:
             found = walk(cache, stack.labels, stack.starts, STRATEGIES[name])
-            results = [result(found[k], stack.labels == k, z, stack.lost) for k, z in stack.starts.items()]
-            kept.add(stack.name, name, results)
+            kept.put(
+                key, [result(found[k], stack.labels == k, z, stack.lost) for k, z in stack.starts.items()]
+            )
 
 
-def table(kept: Kept, names: list[str], sets: dict[str, list[str]]) -> str:
+def table(kept: Kept, names: list[str], sets: dict[str, list[Placed]]) -> str:
     """Write a row per strategy: 3D IoU on every set, and over the synthetic ones how exact the ends are."""
     rows: dict[str, dict[str, float]] = defaultdict(dict)
     for name in names:
         drawn = []
         for group, stacks in sets.items():
-            objects = [r for stack in stacks for r in kept.results[stack, name]]
+            objects = [r for stack in stacks for r in kept[stack.name, name, len(stack.starts)]]
             rows[name][group] = float(np.mean([r["iou"] for r in objects]))
             drawn += objects if group in FLAVOURS else []
         ends = np.array([(r["low"], r["high"]) for r in drawn])
@@ -119,14 +101,14 @@ def main() -> None:
     torch.set_grad_enabled(False)
     predictor = Predictor.load(options.model)
     kept = Kept(options.keep, fingerprint(predictor.model))
-    sets: dict[str, list[str]] = defaultdict(list)
+    sets: dict[str, list[Placed]] = defaultdict(list)
     for flavour in FLAVOURS:
         for stack in placed(flavour, options.stacks, options.objects):
             measure(predictor, stack, options.only, kept)
-            sets[flavour].append(stack.name)
+            sets[flavour].append(stack)
     for stack in () if options.real is None else real(options.real, options.objects):
         measure(predictor, stack, options.only, kept)
-        sets[stack.name].append(stack.name)
+        sets[stack.name].append(stack)
     print(f"{options.objects} objects of each at most\n")
     print(table(kept, options.only, sets))
 

@@ -13,8 +13,9 @@ from src_core.predictor import Predictor
 from src_core.propagation import propagate
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
-from tests.benchmarks.bench_strategies import Kept, measure, result, table
+from tests.benchmarks.bench_strategies import measure, result, table
 from tests.benchmarks.flavours import FLAVOURS, Placed, placed
+from tests.benchmarks.kept import Kept
 from tests.benchmarks.strategies import STRATEGIES, USED, walk
 from tests.napari_sam.fakes import Threshold, balls
 
@@ -69,12 +70,12 @@ def test_what_is_kept_is_not_measured_again(tmp_path: Path) -> None:
     names = ["dense logits", "dense + box"]
     measure(Threshold(), BALLS, names, Kept(path, "one"))
     lines = path.read_text().splitlines()
-    assert len(lines) == 2 and len(json.loads(lines[0])["objects"]) == 2
+    assert len(lines) == 2 and len(json.loads(lines[0])["value"]) == 2
     again = Kept(path, "one")
     measure(None, BALLS, names, again)  # type: ignore[arg-type]
     assert path.read_text().splitlines() == lines
-    assert Kept(path, "another").results == {}
-    assert "1.000" in table(again, names, {"plain": ["balls"]})
+    assert (BALLS.name, names[0], len(BALLS.starts)) not in Kept(path, "another")
+    assert "1.000" in table(again, names, {"plain": [BALLS]})
 
 
 def test_lost_slices_and_the_start_are_not_scored() -> None:
