@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
+import zarr
 from numpy.typing import DTypeLike, NDArray
 
 from src_core.errors import SessionError, VolumeError
@@ -60,6 +62,10 @@ class LabelVolume(LabelReader):
     path, name
         The folder of the label image, and its last part.
     """
+
+    def __init__(self, path: Path, levels: tuple[zarr.Array[Any], ...], axes: tuple[str, ...]) -> None:
+        super().__init__(path, levels, axes)
+        self._lock = threading.RLock()
 
     @classmethod
     def create(

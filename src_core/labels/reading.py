@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, SupportsIndex, cast
@@ -34,7 +33,6 @@ class LabelReader:
         self.scale: dict[str, float] = dict.fromkeys(axes, 1.0)
         self.translate: dict[str, float] = dict.fromkeys(axes, 0.0)
         self.units: dict[str, str | None] = dict.fromkeys(axes)
-        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: Literal["r", "r+"] = "r+") -> Self:
