@@ -95,7 +95,9 @@ def _membranes(scene: _Scene) -> Drawing:
     packing = scene.packed(rng.uniform(1.2, 1.8), rng.uniform(0.05, 0.25), merged)
     width = rng.uniform(1.0, 2.5) + rng.uniform(0.03, 0.25) * scene.radius_px
     outside = rng.random(packing.n_objects) < rng.uniform(0, 0.25)
-    inside = ~outside[packing.owner] & (packing.gap > rng.uniform(0, 1) * width)
+    # Half of those who label cells let them meet in the middle of the membrane, the others leave some of it out.
+    spared = max(0.0, rng.uniform(-1, 1)) * width
+    inside = ~outside[packing.owner] & (packing.gap > spared)
     line = np.exp(-((packing.gap / width) ** 2)) * np.clip(
         1 + rng.uniform(0, 0.5) * scene.noise(2 * scene.radius_px), 0.05, 3
     )

@@ -91,6 +91,15 @@ def test_objects_go_on_from_slice_to_slice() -> None:
     assert np.median(kept) > 0.6
 
 
+def test_cells_meet_in_some_stacks_and_leave_their_membrane_out_in_others() -> None:
+    borders = []
+    for seed in range(8):
+        plane = make_stack(seed, (2, 96, 96), "membranes", radius_px=20).labels[0].astype(int)
+        left, right = plane[:, :-1], plane[:, 1:]
+        borders.append(np.count_nonzero((left != right) & (left > 0) & (right > 0)))
+    assert min(borders) == 0 and sorted(borders)[4] > 200
+
+
 def test_the_radius_is_about_what_was_asked() -> None:
     small, large = (make_stack(2, (4, 128, 128), "membranes", radius_px=r).labels for r in (8, 32))
     areas = [
