@@ -22,6 +22,11 @@ def to_json(state: ObjectState) -> dict[str, Any]:
     }
 
 
+def blank(identity: int) -> dict[str, Any]:
+    """Return an object that has just been started as JSON."""
+    return to_json(ObjectState(identity))
+
+
 def from_json(identity: int, value: dict[str, Any]) -> ObjectState:
     """Return the object that `to_json` wrote."""
     return ObjectState(

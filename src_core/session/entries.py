@@ -48,6 +48,11 @@ def end_entry(edit: Edit) -> dict[str, Any]:
     return {"edit": edit.number, "end": True}
 
 
+def counting_entry(edit: Edit) -> dict[str, Any]:
+    """Return the line that makes an edit worth undoing even if it changed no label."""
+    return {"edit": edit.number, "counts": True}
+
+
 def failed_entry(edit: Edit) -> dict[str, Any]:
     """Return the line that takes back the latest line of an edit."""
     return {"edit": edit.number, "failed": True}

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from src_core.errors import SessionError
-from src_core.session.as_json import to_json
-from src_core.session.book import Book, Settings
+from src_core.session.as_json import blank, to_json
+from src_core.session.book import Book
+from src_core.session.editing import Settings
 from src_core.session.entries import IMPORT, IMPORTED, set_entry
 from src_core.session.numbers import choose
 from src_core.session.state import WAITING, Key, ObjectState, StateChange
@@ -54,7 +55,7 @@ class Objects(Book):
             now: list[tuple[Key, Any]] = [(("current",), following)] if replace_current else []
             fresh = [*ids, following] if replace_current else ids
             gone: list[tuple[Key, Any]] = [(("object", k), None) for k in set(self.objects) - known]
-            made: list[tuple[Key, Any]] = [(("object", k), to_json(ObjectState(k))) for k in fresh]
+            made: list[tuple[Key, Any]] = [(("object", k), blank(k)) for k in fresh]
             self._set(IMPORT, [*gone, *made, *now])
             states = [self.objects[k] for k in ids]
         self.objects_changed.emit()
@@ -102,7 +103,7 @@ class Objects(Book):
         gone: list[tuple[Key, Any]] = [(("object", k), None) for k in sorted(identities)]
         rest = set(self.objects) - identities
         if not rest:
-            return [*gone, (("object", 1), to_json(ObjectState(1))), (("current",), 1)]
+            return [*gone, (("object", 1), blank(1)), (("current",), 1)]
         return [*gone, (("current",), max(rest))] if self.current in identities else gone
 
     def _found(self, ids: Iterable[int]) -> list[tuple[Key, Any]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src_core.errors import SessionError
 from src_core.history import Edit
-from src_core.session.as_json import to_json
+from src_core.session.as_json import blank, to_json
 from src_core.session.cutting import Cut
 from src_core.session.session import Session
 from src_core.session.state import DrawnPrompts, Key, ObjectState
@@ -113,7 +113,7 @@ def cut(session: Session, identity: int, knife: Cut, t: int = 0) -> int:
 
 def _begin(session: Session, edit: Edit, number: int) -> None:
     """Start an object as part of an edit: its pixels must not be unknown if the process is killed half-way."""
-    session.enter(edit, [], [(("object", number), to_json(ObjectState(number)))])
+    session.enter(edit, [], [(("object", number), blank(number))])
 
 
 def _cut_ids(knife: Cut, index: int, identity: int, number: int, ids: Ids) -> Ids:

@@ -60,7 +60,7 @@ class Session(Writing):
             for plane in self.planes_with(identity):
                 self._clear(edit, plane, identity)
             edit.counts = True
-            with self._book:
+            with self._lock, self._book:
                 self.enter(edit, [], self.without({identity}))
         self.objects_changed.emit()
 
@@ -107,7 +107,7 @@ class Session(Writing):
         touched = {
             (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
         }
-        with self.edit("paint") as edit, self._book:
+        with self.edit("paint") as edit, self._lock, self._book:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
             self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])

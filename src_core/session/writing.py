@@ -13,7 +13,8 @@ from src_core.history import Edit, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.labels.census import Census
 from src_core.masks import Mask
-from src_core.session.book import Settings, largest_id
+from src_core.session.book import largest_id
+from src_core.session.editing import Settings
 from src_core.session.objects import Objects
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
@@ -30,6 +31,13 @@ class Writing(Objects):
         self.volume, self.labels, self.census = volume, labels, Census(labels)
         self.allow_overwrite = False
         self._lock = threading.RLock()
+
+    def enter(
+        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
+    ) -> None:
+        """Do what `Book.enter` does when no plane is half written: parting an edit says that it is all there."""
+        with self._lock:
+            super().enter(edit, patches, settings, started)
 
     def protected(self, writing: set[int]) -> set[int]:
         """Return the ids that writing the objects `writing` must not touch.

@@ -150,7 +150,7 @@ def test_an_object_without_a_mask_cannot_be_propagated(bench: Bench) -> None:
     bench.session.set_done(1)
     with pytest.raises(PromptError):
         bench.run([1])
-    assert bench.session.undo_name == "accept object 1"
+    assert bench.session.undo_name == "finish object 1"
 
 
 def test_an_object_deleted_meanwhile_ends_the_run_and_loses_no_other(bench: Bench) -> None:
@@ -163,7 +163,48 @@ def test_an_object_deleted_meanwhile_ends_the_run_and_loses_no_other(bench: Benc
     bench.session.delete(2)
     with pytest.raises(Exception, match="no object 2"):
         list(run)
-    assert (bench.data == 1).any() and bench.session.undo_name == "propagate object 1, 2"
+    assert (bench.data == 1).any() and bench.session.undo_name == "delete object 2"
+    bench.session.undo()
+    assert (bench.data == 2).any() and bench.session.undo_name == "propagate object 1, 2"
+
+
+@pytest.mark.parametrize("what", ["accept", "confirm", "erase", "finish"])
+def test_what_the_user_does_meanwhile_is_undone_by_itself(bench: Bench, what: str) -> None:
+    session, plane = bench.session, PlaneRef("z", 7)
+    _accept(bench, 6, LEFT[6])
+    seen: list[np.ndarray] = []
+
+    def look() -> None:
+        seen.append(bench.data)
+
+    look()
+    for step in propagate_session(session, bench.cache, [1], axis="z"):
+        if step.plane == plane and len(seen) == 1:
+            look()
+            if what == "accept":
+                _accept(bench, 7, RIGHT[7])
+            elif what == "confirm":
+                confirm(session, plane, 1)
+            elif what == "finish":
+                session.set_done(1)
+            else:
+                before = session.labels.read_box("z", 7, (0, 0, 48, 32))
+                session.labels.write_box("z", 7, (0, 0, 48, 32), before * 0)
+                session.record([(plane, (0, 0, 48, 32), before, before * 0)])
+            look()
+    look()
+    own = "paint" if what == "erase" else f"{'accept' if what == 'confirm' else what} object 1"
+    rest = [] if what == "finish" else ["propagate object 1"]
+    assert [session.undo() for _ in rest] == rest and np.array_equal(bench.data, seen[2])
+    assert session.undo() == own and np.array_equal(bench.data, seen[1])
+    assert session.undo() == "propagate object 1" and np.array_equal(bench.data, seen[0])
+    assert session.objects[1].scores == {} and session.objects[1].anchors == {PlaneRef("z", 6)}
+    while session.redo():
+        pass
+    assert np.array_equal(bench.data, seen[-1])
+    while session.undo():
+        pass
+    assert not bench.data.any() and session.objects[1].empty and session.review.remaining("z") == 0
 
 
 class Brightness(Threshold):

@@ -14,7 +14,7 @@ import numpy as np
 
 from src_core.errors import SessionError
 from src_core.prompts import Prompts
-from src_core.session import DrawnPrompts, LineCut, Session, cut, merge, open_session, relabel
+from src_core.session import DrawnPrompts, LineCut, Session, confirm, cut, merge, open_session, relabel
 from src_core.session.as_json import to_json
 from src_core.session.waiting import pack
 from src_core.session_prompts import Wanted, segment_session
@@ -65,6 +65,22 @@ def propagate(session: Session, identity: int, rng: np.random.Generator) -> None
             session.write_step(edit, PlaneRef("z", z), {identity: disc(rng)}, {identity: float(rng.random())})
         session.write_step(edit, PlaneRef("z", SHAPE[0] - 1), {}, {}, {identity: float(rng.random())})
         session.clear_step(edit, PlaneRef("z", 0), identity)
+
+
+def meanwhile(session: Session, identity: int, rng: np.random.Generator) -> None:
+    """Propagate while the user accepts, finds slices right and gives names."""
+    with session.edit(f"propagate object {identity}", {"axis": "z"}) as edit:
+        for z in range(SHAPE[0]):
+            session.write_step(edit, PlaneRef("z", z), {identity: disc(rng)}, {identity: float(rng.random())})
+            match int(rng.integers(8)):
+                case 0:
+                    accept(session, identity, rng)
+                case 1 if session.mask(PlaneRef("z", z), identity).any():
+                    confirm(session, PlaneRef("z", z), identity)
+                case 2:
+                    session.rename(identity, f"seen {z}")
+                case 3:
+                    prompt(session, identity, rng)
 
 
 def prompt(session: Session, identity: int, rng: np.random.Generator) -> None:
@@ -152,7 +168,7 @@ def choose(session: Session, rng: np.random.Generator) -> None:
 
 
 WRITING: dict[Callable[[Session, int, np.random.Generator], None], float] = {
-    accept: 4, stroke: 4, propagate: 2, prompt: 3, delete: 0.7, seeds: 0.7, join: 0.7, divide: 1, renumber: 0.5,
+    accept: 4, stroke: 4, propagate: 2, meanwhile: 1, prompt: 3, delete: 0.7, seeds: 0.7, join: 0.7, divide: 1, renumber: 0.5,
 }  # fmt: skip
 OTHER: dict[Callable[[Session, np.random.Generator], None], float] = {
     undo: 5, redo: 2, rename: 1, finish: 1, choose: 1, offer: 1,

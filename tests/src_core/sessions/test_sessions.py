@@ -146,7 +146,7 @@ def test_a_line_that_was_cut_off_anywhere_is_as_if_it_had_not_been_begun(folder:
         assert {**script.state(session), "labels": before["labels"]} == before
         session.rename(1, "after the crash")
         session.close()
-        assert _lines(folder)[-2]["do"] == "rename"
+        assert _lines(folder)[-3]["do"] == "rename object 1"
 
 
 def test_an_import_that_was_cut_off_leaves_no_empty_objects_behind(folder: Path) -> None:
@@ -157,8 +157,8 @@ def test_an_import_that_was_cut_off_leaves_no_empty_objects_behind(folder: Path)
         session.rename(made[1].id, "the user has seen it")
         _abandon(session)
     again = _open(folder)
-    assert sorted(again.objects) == [1, made[0].id, made[1].id] and again.undo_name == "objects from seeds"
-    again.undo()
+    assert sorted(again.objects) == [1, made[0].id, made[1].id] and again.undo() == "rename object 3"
+    assert again.undo() == "objects from seeds"
     assert sorted(again.objects) == [1, made[1].id]
     made = again.add_objects([None] * 2)
     again.withdraw([])  # the import has ended: what is there stays
