@@ -15,12 +15,16 @@ from napari_sam.scene import Scene
 from napari_sam.workers import notify
 from src_core.errors import SamError
 from src_core.prompts import Prompts
+from src_core.propagation.anchors import check_contrast
 from src_core.session.waiting import Waiting, pack
 from src_core.types import Candidates, PlaneRef
 from src_core.worker import Priority
 
 if TYPE_CHECKING:
     from napari_sam.interaction import Interaction
+
+DOUBTED = 0.5
+"""An answer with a lower score is worth a look at whether there is anything on the slice at all."""
 
 
 class Prompting:
@@ -69,6 +73,8 @@ class Prompting:
             found = cache.predictor.predict(
                 cache.get(plane), with_mask(prompts, feedback, existing), multimask=True
             )
+            if found.scores[0] < DOUBTED or not found.masks[0].any():
+                check_contrast(session.volume.plane_at(plane, cache.channel), session.volume.name)
             question.packed = pack(plane, identity, found, 0)
             return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+JOURNAL = "journal.jsonl"
+
 
 def image_stem(name: str) -> str:
     """Return a file's name without what says that it is an image, fit to name a folder."""
@@ -22,3 +24,10 @@ def session_beside(labels: Path) -> Path | None:
     path = labels.absolute()
     home = path.parent.parent
     return home / "session" if path.parent.name == "labels" and home.name.endswith(".sam.zarr") else None
+
+
+def is_of_session(labels: Path) -> bool:
+    """Say whether labels are those of a session, `labels/objects` beside a journal, whatever their folder is called."""
+    path = labels.absolute()
+    home = path.parent.parent
+    return path.parts[-2:] == ("labels", "objects") and (home / "session" / JOURNAL).exists()

@@ -17,6 +17,7 @@ from src_core.cli.options import (
     OverwriteOption,
     RangeOption,
     TimeOption,
+    check_folder,
     check_free,
     console,
     load_predictor,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from src_core.automatic import MaskRecord
     from src_core.linking import StackReport
     from src_core.predictor import Predictor
+    from src_core.tracking.run import Tracked
     from src_core.volumes import Volume
 
 N_WORST = 5
@@ -96,7 +98,6 @@ def auto(
     volume, sliced = open_image(image, axis)
     start, stop = plane_range(planes)
     from src_core.automatic import SearchSettings, Thresholds, automatic_masks
-    from src_core.errors import PromptError
     from src_core.linking import LinkSettings, segment_stack
 
     given: dict[str, Any] = {
@@ -110,13 +111,19 @@ def auto(
     chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
     links = LinkSettings(**{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     how: dict[str, Any] = {"search": search, "thresholds": thresholds}
+    for_stacks = {"--range": planes, "--tiff": tiff, "--coco": coco}
     if tracks is not None:
+        _refuse(
+            "for a whole time series (--tracks)", {"--plane": plane, "--time": time or None, **for_stacks}
+        )
+        check_folder(tracks, overwrite=overwrite, image=volume)
         _follow(load_predictor(model, device), volume, out, tracks, channel, overwrite, links=links, **how)
         return
+    if not sliced:
+        _refuse(f"for {volume.name}, which has no slices", {"--plane": plane, **for_stacks})
     if not sliced or plane is not None:
-        _check_plane_output(out, overwrite)
-        if tiff is not None or coco is not None:
-            raise PromptError("--tiff and --coco are for stacks; name the file of one slice with --out")
+        _refuse("for one slice (--plane), whose file --out names", for_stacks)
+        _check_plane_output(out, volume, overwrite)
         found_plane = volume.plane(**({axis: plane} if sliced else {}), t=time, c=channel)
         predictor = load_predictor(model, device)
         with progress_bar("searching") as progress:
@@ -126,9 +133,10 @@ def auto(
         )
         console().print(f"{len(records)} objects; wrote {out}")
         return
-    for path in (tiff, coco):
-        if path is not None:
-            check_free(path, overwrite=overwrite or path.is_dir())
+    if tiff is not None:
+        check_free(tiff, overwrite=overwrite, image=volume)
+    if coco is not None:
+        check_folder(coco, overwrite=overwrite, image=volume)
     predictor = load_predictor(model, device)
     store = stored_embeddings(predictor, volume, embeddings, axis, time, channel)
     with progress_bar("searching") as progress:
@@ -145,9 +153,9 @@ def auto(
             embed=None if store is None else store.along(axis, time),
             overwrite=overwrite,
             progress=progress,
+            before_end=lambda report: _export(report, tiff, coco, axis, time),
             **how,
         )
-    _export(report, tiff, coco, axis, time, overwrite)
     for line in describe(report, axis):
         console().print(line)
     console().print(f"wrote {out}")
@@ -165,23 +173,46 @@ def _follow(
     """Segment every time point, follow the objects, and write labels and tracks."""
     from src_core.tracking import track, write_ctc
 
+    def write(found: Tracked) -> None:
+        if found.tracking is not None:
+            write_ctc(found.tracking, found.labels, folder)
+
     with progress_bar("following") as progress:
-        labels, tracking = track(
-            predictor, volume, out, c=channel, overwrite=overwrite, progress=progress, **how
+        _, tracking = track(
+            predictor,
+            volume,
+            out,
+            c=channel,
+            overwrite=overwrite,
+            progress=progress,
+            before_end=write,
+            **how,
         )
     if tracking is not None:
-        write_ctc(tracking, labels, folder)
         divisions = len({t.parent for t in tracking.tracks.values() if t.parent is not None})
         console().print(f"{len(tracking.tracks)} tracks, {divisions} divisions; wrote {out} and {folder}")
 
 
-def _check_plane_output(out: Path, overwrite: bool) -> None:
+def _refuse(what: str, options: dict[str, Any]) -> None:
+    """Raise `PromptError` for options that would be ignored."""
+    from src_core.errors import PromptError
+
+    if given := [name for name, value in options.items() if value is not None]:
+        raise PromptError(f"{' and '.join(given)} cannot be given {what}")
+
+
+def _check_plane_output(out: Path, volume: Volume, overwrite: bool) -> None:
     from src_core.errors import SessionError
+    from src_core.labels import check_target
 
     if out.suffix not in (".json", ".tif", ".tiff", ".zarr"):
         raise SessionError(f"{out} must end in .json, .tif or .zarr: it says how the masks are written")
     if out.suffix != ".zarr":
-        check_free(out, overwrite=overwrite)
+        check_free(out, overwrite=overwrite, image=volume)
+        return
+    check_target(volume, out)
+    if out.exists() and not overwrite:
+        raise SessionError(f"{out} already exists; pass --overwrite or choose another path")
 
 
 def _write_plane(
@@ -204,6 +235,7 @@ def _write_plane(
             out,
             lambda part: write_coco(part, records, shape, file_name=volume.name, image_id=index),
             overwrite=overwrite,
+            image=volume,
         )
         return
     drawing = label_image(records, shape)
@@ -219,18 +251,16 @@ def _write_plane(
             part, drawing.astype(dtype), photometric="minisblack", compression="zlib"
         ),
         overwrite=overwrite,
+        image=volume,
     )
 
 
-def _export(
-    report: StackReport, tiff: Path | None, coco: Path | None, axis: str, t: int, overwrite: bool
-) -> None:
+def _export(report: StackReport, tiff: Path | None, coco: Path | None, axis: str, t: int) -> None:
+    """Write a stack's labels in other formats, where that has been found to be allowed."""
     from src_core.automatic.exporting import labels_to_coco, labels_to_tiff
 
     if tiff is not None:
-        write_aside(
-            tiff, lambda part: labels_to_tiff(report.labels, part, axis=axis, t=t), overwrite=overwrite
-        )
+        write_aside(tiff, lambda part: labels_to_tiff(report.labels, part, axis=axis, t=t), overwrite=True)
     if coco is not None:
         labels_to_coco(
             report.labels,

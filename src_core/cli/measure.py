@@ -34,27 +34,29 @@ def measure(
     Reads slice by slice. Names and states come from the session beside the labels, if there is one.
     """
     from src_core.beside import folder_beside
+    from src_core.errors import SessionError
     from src_core.labels import LabelVolume
     from src_core.measuring import Measuring, table
 
-    check_free(out, overwrite=overwrite)
     volume, _ = open_image(image)
     path = folder_beside(Path(image)) / "labels" / "objects" if labels is None else labels
+    check_free(out, overwrite=overwrite, image=volume)
+    if path.resolve() in (out.resolve(), *out.resolve().parents):
+        raise SessionError(f"{out} is or lies in the labels to measure; choose another path")
     measuring = Measuring(volume, LabelVolume.open(path, "r"))
     with progress_bar("measuring") as progress:
         for step in measuring.steps():
             progress(step.done, step.total)
     rows = measuring.rows()
-    write_text(out, table(rows, volume, _objects(path)), overwrite=overwrite)
+    write_text(out, table(rows, volume, _objects(path)), overwrite=overwrite, image=volume)
     console().print(f"{len(rows)} rows")
     console().print(f"wrote {out}")
 
 
 def _objects(labels: Path) -> dict[int, ObjectState]:
     """Return what the session beside labels knows of them; nothing without one."""
-    from src_core.beside import session_beside
+    from src_core.beside import JOURNAL, session_beside
     from src_core.session.loading import Reader, read_lines
-    from src_core.session.opening import JOURNAL
 
     folder = session_beside(labels)
     lines = None if folder is None else read_lines(folder / JOURNAL)

@@ -91,41 +91,62 @@ def progress_bar(what: str, *, in_bytes: bool = False) -> Iterator[Callable[...,
         yield update
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise `SessionError` if `path` exists and may not be replaced: a folder never may."""
+def check_free(path: Path, *, overwrite: bool, image: Volume | None = None) -> None:
+    """Raise `SessionError` if `path` may not be written: it exists, is a folder, or is `image` or in it."""
     from src_core.errors import SessionError
+    from src_core.labels import check_apart
 
+    if image is not None:
+        check_apart(path, image)
     if path.exists() and (not overwrite or path.is_dir()):
         raise SessionError(f"{path} already exists; pass --overwrite or choose another path")
 
 
-def write_aside(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> None:
+def check_folder(path: Path, *, overwrite: bool, image: Volume) -> None:
+    """Raise `SessionError` if files may not be put into `path`: it is one, has some, or is `image` or in it."""
+    from src_core.errors import SessionError
+    from src_core.labels import check_apart
+
+    check_apart(path, image)
+    if path.exists() and not path.is_dir():
+        raise SessionError(f"{path} is a file; name a folder")
+    if path.is_dir() and not overwrite and any(path.iterdir()):
+        raise SessionError(f"{path} has files in it already; pass --overwrite or choose another folder")
+
+
+def write_aside(
+    path: Path, write: Callable[[Path], object], *, overwrite: bool, image: Volume | None = None
+) -> None:
     """Write a file, and its folder if need be, so that `path` never holds half a file.
 
     Raises
     ------
     SessionError
-        `path` exists and may not be replaced, or cannot be written.
+        `path` exists and may not be replaced, is `image` or in it, or cannot be written.
     """
     from src_core.files import write_atomically
     from src_core.labels.files import disk_errors
 
-    check_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite, image=image)
     with disk_errors(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, write)
 
 
-def write_png(path: Path, picture: NDArray[np.uint8], *, overwrite: bool) -> None:
+def write_png(
+    path: Path, picture: NDArray[np.uint8], *, overwrite: bool, image: Volume | None = None
+) -> None:
     """Write a picture, (H, W) or (H, W, 3), as `write_aside` does."""
     from PIL import Image
 
-    write_aside(path, lambda part: Image.fromarray(picture).save(part, format="png"), overwrite=overwrite)
+    write_aside(
+        path, lambda part: Image.fromarray(picture).save(part, format="png"), overwrite=overwrite, image=image
+    )
 
 
-def write_text(path: Path, text: str, *, overwrite: bool) -> None:
+def write_text(path: Path, text: str, *, overwrite: bool, image: Volume | None = None) -> None:
     """Write a text file, as `write_aside` does."""
-    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=overwrite)
+    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=overwrite, image=image)
 
 
 def load_predictor(name: str, device: str) -> Predictor:

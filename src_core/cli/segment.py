@@ -60,6 +60,8 @@ def segment(
         planes = " and ".join(f"{axis}={i}" for i in sorted(prompts))
         raise PromptError(f"the prompts lie on {planes}; segment takes one plane, propagate takes several")
     (index, asked), *_ = prompts.items()
+    import numpy as np
+
     from src_core.propagation.anchors import best_mask, check_contrast
 
     plane = volume.plane(**{axis: index}, t=time, c=channel)
@@ -71,8 +73,9 @@ def segment(
     mask = best_mask(found, f"the prompts in {volume.name}")
     _save(out, volume, mask, plane.axis, index, time, overwrite)
     screen = console()
+    saved = next(n for n, candidate in enumerate(found.masks, start=1) if np.array_equal(candidate, mask))
     for n, (score, candidate) in enumerate(zip(found.scores, found.masks, strict=True), start=1):
-        chosen = "  (saved)" if candidate is mask or (candidate == mask).all() else ""
+        chosen = "  (saved)" if n == saved else ""
         screen.print(f"candidate {n}: score {score:.2f}, {candidate.sum()} pixels{chosen}")
     screen.print(f"wrote {out}")
 
@@ -88,10 +91,13 @@ def _save(
         return
     picture: NDArray[np.uint8] = mask.astype("uint8") * 255
     if out.suffix == ".png":
-        write_png(out, picture, overwrite=overwrite)
+        write_png(out, picture, overwrite=overwrite, image=volume)
     else:
         import tifffile
 
         write_aside(
-            out, lambda part: tifffile.imwrite(part, picture, compression="zlib"), overwrite=overwrite
+            out,
+            lambda part: tifffile.imwrite(part, picture, compression="zlib"),
+            overwrite=overwrite,
+            image=volume,
         )

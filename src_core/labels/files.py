@@ -86,7 +86,9 @@ def create_label_group(
     with disk_errors(f"create the label volume {path}"):
         if path.exists() or path.is_symlink():
             if not overwrite:
-                raise SessionError(f"{path} already exists; pass overwrite=True or choose another path")
+                raise SessionError(
+                    f"{path} already exists: overwrite it (--overwrite), or choose another path"
+                )
             if path.is_symlink() or not is_label_group(path):
                 raise SessionError(
                     f"{path} is not an OME label image and is never replaced; choose another path"

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from src_core.beside import is_of_session
 from src_core.errors import SessionError
 from src_core.labels.files import Prepare
 from src_core.labels.label_volume import LabelVolume
 from src_core.volumes import Volume
+
+
+def check_apart(out: Path, volume: Volume) -> None:
+    """Refuse to write at or into an image.
+
+    Raises
+    ------
+    SessionError
+        `out` is the image, holds it, or lies inside it.
+    """
+    if volume.path is None:
+        return
+    target, image = out.resolve(), volume.path.resolve()
+    if target == image or target in image.parents:
+        raise SessionError(f"{out} is the image itself and is never replaced; choose another path")
+    if image in target.parents:
+        raise SessionError(
+            f"{out} lies inside the image; only {volume.path / 'labels' / 'NAME'} is for labels there"
+        )
 
 
 def check_target(volume: Volume, out: Path) -> None:
@@ -16,19 +36,17 @@ def check_target(volume: Volume, out: Path) -> None:
     Raises
     ------
     SessionError
-        `out` lies in the image but is not `labels/<name>`, holds the image, or is no zarr name.
+        `out` lies in the image but is not `labels/<name>`, holds the image, is a session's, or is no zarr name.
     """
     target = out.resolve()
-    if volume.path is not None:
-        image = volume.path.resolve()
-        if target == image or target in image.parents:
-            raise SessionError(f"{out} is the image itself and is never replaced; choose another path")
-        if image in target.parents:
-            if target.parent != image / "labels":
-                raise SessionError(
-                    f"{out} lies inside the image; only {volume.path / 'labels' / 'NAME'} is for labels there"
-                )
-            return
+    if volume.path is not None and target.parent == volume.path.resolve() / "labels":
+        return
+    check_apart(out, volume)
+    if is_of_session(target):
+        raise SessionError(
+            f"{out} belongs to the session in {target.parent.parent / 'session'}, which alone changes it; choose "
+            "another path"
+        )
     if target.suffix != ".zarr" and target.parent.name != "labels":
         raise SessionError(f"{out} must end in .zarr, for instance {out.with_suffix('.ome.zarr').name}")
 

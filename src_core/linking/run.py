@@ -41,6 +41,7 @@ def segment_stack(
     overwrite: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
+    before_end: Callable[[StackReport], None] = lambda report: None,
 ) -> StackReport:
     """Find the objects of a stack and write them to an OME-Zarr label image.
 
@@ -66,6 +67,9 @@ def segment_stack(
         Called as progress(done, total) in slices.
     cancelled
         Asked after every window of a search and every group of objects.
+    before_end
+        Called with what is found before the run counts as complete: if it fails, to export the labels say, the
+        same call does that alone.
 
     Raises
     ------
@@ -91,6 +95,7 @@ def segment_stack(
         embed=embed,
         overwrite=overwrite,
         cancelled=cancelled,
+        before_end=before_end,
     )
     through = Stepwise(steps)
     for done, total in through:
@@ -115,6 +120,7 @@ def stack_steps(
     embed: Callable[[int], Embedding] | None = None,
     overwrite: bool = False,
     cancelled: Cancelled | None = None,
+    before_end: Callable[[StackReport], None] = lambda report: None,
 ) -> Steps:
     """Do what `segment_stack` does step by step, for callers who do something else in between.
 
@@ -143,7 +149,9 @@ def stack_steps(
     run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
     run.embed, run.cancelled = embed or run.embed, cancelled or run.cancelled
     objects = yield from (run.link() if links.method == "link" else run.seeds())
+    report = StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
     if objects is not None:
         drop(labels, objects, debris(objects, links.min_size), axis=axis, t=t)
+        before_end(report)
         shelf.finish()
-    return StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
+    return report

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from src_core.beside import folder_beside, session_beside
+from src_core.beside import JOURNAL, folder_beside, session_beside
 from src_core.errors import SessionError
 from src_core.history import Patch
 from src_core.labels import LabelVolume
@@ -34,7 +34,7 @@ from src_core.types import PlaneRef
 from src_core.volumes import Volume
 from src_core.volumes.fingerprint import data_fingerprint
 
-JOURNAL, LOCK = "journal.jsonl", "lock"
+LOCK = "lock"
 SAME_BOOT_S = 120
 """Clocks are set right now and then: starts of a computer that differ by less are one."""
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from src_core.beside import JOURNAL
 from src_core.errors import SessionError
 from src_core.labels import LabelVolume, create_labels
 from src_core.session.loading import Lines, Reader, read_lines
-from src_core.session.opening import JOURNAL
 from src_core.types import Progress
 from src_core.volumes import Volume, open_volume
 

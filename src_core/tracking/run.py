@@ -105,6 +105,7 @@ def track_steps(
     embed: Callable[[PlaneRef], Embedding] | None = None,
     overwrite: bool = False,
     cancelled: Cancelled | None = None,
+    before_end: Callable[[Tracked], None] = lambda found: None,
 ) -> Generator[tuple[int, int], None, Tracked]:
     """Do what `track` does step by step, for callers who do something else in between.
 
@@ -124,6 +125,9 @@ def track_steps(
         Replace labels that are there, unless they are this very run's, unfinished.
     cancelled
         Asked after every window of a search.
+    before_end
+        Called with what is found before the run counts as complete: if it fails, to export the tracks say, the
+        same call does that alone.
 
     Yields
     ------
@@ -156,7 +160,10 @@ def track_steps(
             yield t + 1, len(series)
         note = {"tracks": as_json(_solved(series, tracks or TrackSettings()))}
         shelf.note(note)
-    return _finished(series, shelf, from_json(note["tracks"]))
+    found = _finished(series, shelf, from_json(note["tracks"]))
+    before_end(found)
+    shelf.finish()
+    return found
 
 
 class _Run:
@@ -229,7 +236,6 @@ def _finished(series: Series, shelf: RecordShelf, tracking: Tracking) -> Tracked
         for *where, k, score in shelf.noted(f"scores-{t}") or []:
             if k + WAITING in owner:
                 scores.setdefault(owner[k + WAITING], {})[PlaneRef(*where)] = score
-    shelf.finish()
     return Tracked(series.labels, _renamed(tracking), scores)
 
 

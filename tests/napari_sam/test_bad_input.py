@@ -291,6 +291,23 @@ def test_points_whose_features_are_spoilt(desk: Desk) -> None:
     assert desk.interaction.prompting.candidates is not None
 
 
+@pytest.mark.parametrize(
+    ("value", "words"), [(7.0, "is constant"), (np.nan, "no pixel that is a finite number")]
+)
+def test_a_slice_without_anything_on_it_is_not_segmented(
+    desk: Desk, warned: list[str], value: float, words: str
+) -> None:
+    stack = balls().astype(np.float32)
+    stack[2] = value
+    desk.start(stack, contrast_limits=(0, 255))
+    desk.go(2)
+    desk.click(2, 16, 16)
+    assert len(warned) == 1 and words in warned[0] and desk.interaction.prompting.candidates is None
+    desk.go(6)
+    desk.click(6, 16, 16)
+    assert len(warned) == 1 and desk.interaction.prompting.candidates is not None
+
+
 def test_an_empty_shapes_layer_and_shapes_across_slices(desk: Desk) -> None:
     desk.start()
     desk.go(6)

@@ -211,7 +211,7 @@ def test_an_existing_path_is_not_overwritten_by_accident(
     tmp_path: Path, volume: Volume, labels: LabelVolume
 ) -> None:
     labels.write_plane("z", 0, {1: np.ones((6, 8), bool)})
-    with pytest.raises(SessionError, match="overwrite=True or choose another"):
+    with pytest.raises(SessionError, match="or choose another path"):
         LabelVolume.create(labels.path, volume)
     assert labels.object_ids() == [1]
     assert LabelVolume.create(labels.path, volume, overwrite=True).object_ids() == []

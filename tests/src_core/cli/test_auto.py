@@ -73,6 +73,40 @@ def test_a_series_is_followed(run: Run, tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "no time axis" in refused.output
 
 
+def test_a_film_of_planes_has_no_slices_to_choose(run: Run, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((3, 32, 32), np.uint8), metadata={"axes": "TYX"})
+    refused = run("auto", tmp_path / "a.ome.tif", "--out", tmp_path / "a.zarr", "--plane", 1)
+    assert refused.exit_code == 2 and "which has no slices" in refused.output
+
+
+def test_exports_that_failed_are_made_up_for_without_searching_again(
+    run: Run, nuclei: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "objects.zarr"
+    (tmp_path / "file").write_text("in the way")
+    found = run("auto", nuclei, "--out", out, "--tiff", tmp_path / "file" / "o.tif", *FEW)
+    assert found.exit_code == 2 and "cannot write" in found.output, found.output
+    coco, tiff = tmp_path / "coco", tmp_path / "o.tif"
+    coco.mkdir()
+    found = run("auto", nuclei, "--out", out, "--tiff", tiff, "--coco", coco, *FEW)
+    assert found.exit_code == 0 and "went on from an unfinished run" in found.output, found.output
+    labels = LabelVolume.open(out)
+    assert np.array_equal(tifffile.imread(tiff), np.stack([labels.read_plane("z", z) for z in range(4)]))
+    assert list(coco.glob("*.json"))
+
+
+@pytest.mark.parametrize("option", ["--coco", "--tracks"])
+def test_files_in_a_folder_are_not_replaced_by_accident(
+    run: Run, nuclei: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "res_track.txt").write_text("1 0 2 0")
+    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", option, tmp_path / "full", *FEW)
+    assert found.exit_code == 2 and "has files in it already" in found.output
+    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", option, tmp_path / "full" / "res_track.txt")
+    assert found.exit_code == 2 and "is a file; name a folder" in found.output
+
+
 def samples_folder() -> Path:
     from src_core import samples
 
@@ -90,8 +124,13 @@ def test_linking_is_chosen_by_an_option(run: Run, nuclei: Path, tmp_path: Path) 
         (("--out", "a.png", "--plane", "1"), "must end in .json, .tif or .zarr"),
         (("--out", "a.zarr", "--min-score", "2"), "min_score must be from 0 to 1"),
         (("--out", "a.zarr", "--plane", "99"), "out of range"),
-        (("--out", "a.tif", "--plane", "1", "--coco", "c"), "are for stacks"),
+        (("--out", "a.tif", "--plane", "1", "--coco", "c"), "--coco cannot be given for one slice"),
         (("--out", "a.png"), "must end in .zarr"),
+        (("--out", "a.zarr", "--plane", "1", "--range", "0:2"), "--range cannot be given for one slice"),
+        (
+            ("--out", "a.zarr", "--tracks", "c", "--plane", "1", "--tiff", "t.tif"),
+            "--plane and --tiff cannot be given for a whole time series",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

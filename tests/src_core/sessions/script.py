@@ -168,7 +168,8 @@ def choose(session: Session, rng: np.random.Generator) -> None:
 
 
 WRITING: dict[Callable[[Session, int, np.random.Generator], None], float] = {
-    accept: 4, stroke: 4, propagate: 2, meanwhile: 1, prompt: 3, delete: 0.7, seeds: 0.7, join: 0.7, divide: 1, renumber: 0.5,
+    accept: 4, stroke: 4, propagate: 2, meanwhile: 1, prompt: 3,
+    delete: 0.7, seeds: 0.7, join: 0.7, divide: 1, renumber: 0.5,
 }  # fmt: skip
 OTHER: dict[Callable[[Session, np.random.Generator], None], float] = {
     undo: 5, redo: 2, rename: 1, finish: 1, choose: 1, offer: 1,
