@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -101,13 +103,16 @@ def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int,
     if not any(len(masks) for masks in anchors.values()):
         raise PromptError("nothing to propagate: give the mask of at least one object on one plane")
     count, shape = volume.n_planes(axis), volume.plane_shape(axis)
-    somewhere = {int(k) for masks in anchors.values() for k, mask in masks.items() if np.asarray(mask).any()}
+    given = {
+        _whole(index, "planes"): {_whole(k, "object ids"): np.asarray(mask) for k, mask in masks.items()}
+        for index, masks in anchors.items()
+    }
+    somewhere = {k for masks in given.values() for k, array in masks.items() if array.any()}
     checked: dict[int, dict[int, Mask]] = {}
-    for index, masks in anchors.items():
+    for index, masks in given.items():
         if not 0 <= index < count:
             raise PromptError(f"anchor on plane {axis}={index}, but {axis} runs from 0 to {count - 1}")
-        for identity, mask in masks.items():
-            array = np.asarray(mask)
+        for identity, array in masks.items():
             if array.shape != shape:
                 raise PromptError(
                     f"the mask of object {identity} on {axis}={index} has shape {array.shape}, "
@@ -118,14 +123,21 @@ def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int,
                     f"the mask of object {identity} on {axis}={index} has dtype {array.dtype}, expected bool; "
                     "logits become a mask by `> 0`"
                 )
-            if int(identity) < 1:
+            if identity < 1:
                 raise PromptError(f"object ids are 1 or more, got {identity}")
-            if int(identity) not in somewhere:
+            if identity not in somewhere:
                 raise PromptError(
                     f"the mask of object {identity} on {axis}={index} is empty, and it has no other"
                 )
-            checked.setdefault(int(index), {})[int(identity)] = array.astype(np.bool_)
+            checked.setdefault(index, {})[identity] = array.astype(np.bool_)
     return dict(sorted(checked.items()))
+
+
+def _whole(value: Any, what: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise PromptError(f"{what} are whole numbers, got {value!r}") from None
 
 
 class _Run:

@@ -93,6 +93,9 @@ def read_image_group(group: zarr.Group) -> Source:
         ndim = len(arrays[0].shape)
         names, units = _axes(multiscale, where)
         transforms = [_transform(multiscale, d, ndim) for d in multiscale["datasets"]]
+        # The finest level comes first, wherever the metadata has it.
+        order = sorted(range(len(arrays)), key=lambda i: math.prod(arrays[i].shape), reverse=True)
+        arrays, transforms = [arrays[i] for i in order], [transforms[i] for i in order]
     except VolumeError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -328,6 +328,8 @@ BAD = {
     "empty": ({3: {1: np.zeros(SHAPE, bool)}}, "empty"),
     "background's id": ({3: {0: SQUARE}}, "ids"),
     "negative id": ({3: {-4: SQUARE}}, "ids"),
+    "a name for an id": ({3: {"a": SQUARE}}, "object ids are whole numbers"),
+    "between planes": ({3.5: {1: SQUARE}}, "planes are whole numbers"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import dask.array as da
@@ -245,6 +246,17 @@ def test_ome_zarr(version: str, tmp_path: Path) -> None:
     assert coarse.shape == (2, 3, 4, 4)
     assert (coarse.scale["y"], coarse.scale["x"]) == (1.0, 2.0)
     np.testing.assert_array_equal(coarse.plane(z=0, c=1).pixels, fine[1, 0, ::2, ::2])
+
+
+def test_the_finest_level_is_the_first_wherever_the_metadata_has_it(tmp_path: Path) -> None:
+    fine = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8)
+    path = write_ome_zarr(tmp_path / "cells.ome.zarr", [fine, fine[:, ::2, ::2]], scale=[1, 0.5, 0.5])
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["ome"]["multiscales"][0]["datasets"].reverse()
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    volume = open_volume(path)
+    assert volume.levels == ((2, 8, 8), (2, 4, 4)) and volume.scale["y"] == 0.5
+    np.testing.assert_array_equal(volume.plane(z=1).pixels, fine[1])
 
 
 def test_dimension_names_of_a_bare_array(tmp_path: Path) -> None:

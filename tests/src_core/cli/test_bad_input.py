@@ -13,6 +13,10 @@ import torch
 import zarr
 from safetensors.torch import save_file
 
+from src_core.labels import LabelVolume, create_labels
+from src_core.session import open_session
+from src_core.types import PlaneRef
+from src_core.volumes import open_volume
 from tests.src_core.cli.conftest import Run
 from tests.src_core.drawn_weights import small_stack
 from tests.src_core.image_files import write_ome_zarr
@@ -150,6 +154,42 @@ def test_targets_that_cannot_be_written(
     before = sorted(p.name for p in stack.rglob("*"))
     refused(run(command, *options, stack, "--overwrite"), "never replaced")
     assert sorted(p.name for p in stack.rglob("*")) == before
+
+
+def test_no_output_ever_replaces_the_image(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
+    tiff = tmp_path / "cells.tif"
+    tifffile.imwrite(tiff, small_stack(), metadata={"axes": "ZYX"})
+    before, options = tiff.read_bytes(), ("--model", weights, "--overwrite")
+    refused(run("segment", tiff, *MARKS, "--out", tiff, *options), "is the image itself")
+    refused(run("auto", tiff, "--plane", 1, "--out", tiff, *options), "is the image itself")
+    refused(run("auto", tiff, "--out", tmp_path / "a.zarr", "--tiff", tiff, *options), "is the image itself")
+    refused(
+        run("auto", stack, "--out", tmp_path / "a.zarr", "--coco", stack, *options), "is the image itself"
+    )
+    refused(run("segment", stack, *MARKS, "--out", stack / "0" / "m.png", *options), "inside the image")
+    create_labels(open_volume(tiff), tmp_path / "labels.zarr")
+    measured = ("measure", tiff, "--labels", tmp_path / "labels.zarr", "--overwrite", "--out")
+    refused(run(*measured, tiff), "is the image itself")
+    refused(run(*measured, tmp_path / "labels.zarr" / "zarr.json"), "in the labels to measure")
+    assert tiff.read_bytes() == before and LabelVolume.open(tmp_path / "labels.zarr").object_ids() == []
+
+
+def test_labels_of_a_session_are_changed_by_it_alone(
+    run: Run, stack: Path, weights: Path, tmp_path: Path
+) -> None:
+    session = open_session(open_volume(stack))
+    mask = np.zeros(session.volume.plane_shape("z"), bool)
+    mask[5:20, 6:30] = True
+    session.accept(PlaneRef("z", 2), mask)
+    out = session.labels.path
+    refused(
+        run("propagate", stack, *MARKS, "--model", weights, "--out", out, "--overwrite"),
+        "belongs to the session",
+    )
+    refused(run("auto", stack, "--model", weights, "--out", out, "--overwrite"), "belongs to the session")
+    session.close()
+    refused(run("replay", out.parent.parent, "--out", out, "--overwrite"), "belongs to the session")
+    assert np.array_equal(LabelVolume.open(out).read_plane("z", 2) == 1, mask)
 
 
 def test_a_full_disk_is_one_line(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
