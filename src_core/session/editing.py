@@ -52,6 +52,8 @@ class Editing:
         self._latest: Edit | None = None
         # Writing may take as long as the disk does; what the window asks for must not wait for it.
         self._book = threading.RLock()
+        # Held while a plane is written. Whoever needs both takes this one first.
+        self._lock = threading.RLock()
 
     @property
     def objects(self) -> dict[int, ObjectState]:
@@ -140,10 +142,15 @@ class Editing:
         here: what it did before is undone after this one, and what it does from now on before.
         """
         with self._book:
-            if self._latest is not None and self._latest is not edit:
-                self._part(self._latest)
-            self._latest = edit
-            self._enter(edit, patches, settings, started)
+            if alone := self._latest is None or self._latest is edit:
+                self._latest = edit
+                self._enter(edit, patches, settings, started)
+        if not alone:
+            with self._lock, self._book:  # no plane must be half written: parting says that all is there
+                if self._latest is not None and self._latest is not edit:
+                    self._part(self._latest)
+                self._latest = edit
+                self._enter(edit, patches, settings, started)
 
     def _part(self, edit: Edit) -> None:
         """Put what an edit has done so far into the history; it goes on as another one of the same name."""

@@ -107,7 +107,7 @@ class Session(Writing):
         touched = {
             (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
         }
-        with self.edit("paint") as edit, self._lock, self._book:
+        with self.edit("paint") as edit:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
             self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -30,14 +29,6 @@ class Writing(Objects):
         super().__init__(largest_id(labels.dtype))
         self.volume, self.labels, self.census = volume, labels, Census(labels)
         self.allow_overwrite = False
-        self._lock = threading.RLock()
-
-    def enter(
-        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
-    ) -> None:
-        """Do what `Book.enter` does when no plane is half written: parting an edit says that it is all there."""
-        with self._lock:
-            super().enter(edit, patches, settings, started)
 
     def protected(self, writing: set[int]) -> set[int]:
         """Return the ids that writing the objects `writing` must not touch.
