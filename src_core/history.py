@@ -44,7 +44,7 @@ def _pack(ids: NDArray[np.uint32]) -> bytes:
     return zlib.compress(np.ascontiguousarray(ids, "<u4").tobytes(), level=1)
 
 
-@dataclass
+@dataclass(eq=False)
 class Edit:
     """One thing the user did, undone and redone as a whole.
 
@@ -63,7 +63,15 @@ class Edit:
     number, about
         What a journal calls it and says of it.
     entered
-        How many patches and changes its latest line has; None before the first.
+        How many patches and changes its latest line has, and whether it counted before; None before the first.
+    counted
+        What the journal knows of `counts`.
+    since
+        When its first line was entered, in lines of all edits; 0 before.
+    parted, rest
+        Whether it goes on from a part that is in the history already; of such a part, what goes on.
+    interrupted
+        Whether such a part has been undone while it went on.
     """
 
     name: str
@@ -74,7 +82,12 @@ class Edit:
     changes: list[StateChange] = field(default_factory=list)
     number: int = 0
     about: dict[str, Any] = field(default_factory=dict)
-    entered: tuple[int, int] | None = None
+    entered: tuple[int, int, bool] | None = None
+    counted: bool = False
+    since: int = 0
+    parted: bool = False
+    rest: Edit | None = None
+    interrupted: bool = False
 
 
 class History:

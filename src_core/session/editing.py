@@ -49,7 +49,10 @@ class Editing:
         self._history = History()
         self._table = Table()
         self._count = 0
+        self._clock = 0
         self._latest: Edit | None = None
+        self._running: list[Edit] = []
+        self._ended: list[Edit] = []
         # Writing may take as long as the disk does; what the window asks for must not wait for it.
         self._book = threading.RLock()
         # Held while a plane is written. Whoever needs both takes this one first.
@@ -85,15 +88,17 @@ class Editing:
         with self._book:
             self._count += 1
             edit = Edit(name, number=self._count, about=dict(about or {}))
+        self._running.append(edit)
         try:
             yield edit
         finally:
             with self._book:
-                self._latest = None if self._latest is edit else self._latest
-                if edit.patches or edit.counts:
-                    self._history.push(edit)
-                if edit.entered:
+                self._running.remove(edit)
+                if edit.patches or edit.counted:
+                    self._ended.append(edit)
+                elif edit.entered:
                     self._log(end_entry(edit))
+            self._catch_up()
             self.history_changed.emit()
 
     @property
@@ -138,31 +143,25 @@ class Editing:
     ) -> None:
         """Make changes as part of an edit, which has `started` objects that are there already.
 
-        The labels follow, or have been changed already. An edit that is still going on, a propagation, is parted
-        here: what it did before is undone after this one, and what it does from now on before.
+        The labels follow, or have been changed already. Where another edit has come in between, this one is parted:
+        what it did before is undone after that one, and what it does from now on before.
         """
         with self._book:
-            if alone := self._latest is None or self._latest is edit:
-                self._latest = edit
-                self._enter(edit, patches, settings, started)
-        if not alone:
-            with self._lock, self._book:  # no plane must be half written: parting says that all is there
-                if self._latest is not None and self._latest is not edit:
-                    self._part(self._latest)
-                self._latest = edit
-                self._enter(edit, patches, settings, started)
+            if not edit.since or self._latest is edit:
+                self._enter_next(edit, patches, settings, started)
+                return
+        with self._lock, self._book:
+            if edit.since and self._latest is not edit:
+                self._part(edit)
+                self._push_ended()
+            self._enter_next(edit, patches, settings, started)
 
-    def _part(self, edit: Edit) -> None:
-        """Put what an edit has done so far into the history; it goes on as another one of the same name."""
-        if not (edit.patches or edit.changes):
-            return
-        edit.counts = True
-        self._history.push(replace(edit, undo=_nothing, redo=_nothing))
-        self._log(counting_entry(edit))
-        self._log(end_entry(edit))
-        self._count += 1
-        edit.number, edit.patches, edit.changes = self._count, [], []
-        edit.counts, edit.entered = False, None
+    def _enter_next(
+        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int]
+    ) -> None:
+        self._clock += 1
+        edit.since, self._latest = edit.since or self._clock, edit
+        self._enter(edit, patches, settings, started)
 
     def _enter(
         self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
@@ -172,18 +171,59 @@ class Editing:
             changes += [self._table.change(key, value) for key, value in settings]
             edit.patches += patches
             edit.changes += changes
+            edit.counts |= edit.parted  # its beginning is in the history, so must the rest be
             self._log(edit_entry(edit, patches, changes))
-            edit.entered = (len(patches), len(changes))
+            edit.entered, edit.counted = (len(patches), len(changes), edit.counted), edit.counts
+
+    def _part(self, edit: Edit) -> None:
+        """End what an edit has done so far; it goes on as another one of the same name."""
+        part = replace(edit, rest=edit, undo=_nothing, redo=_nothing)
+        self._ended.append(part)
+        self._log(counting_entry(part))
+        self._count += 1
+        edit.number, edit.patches, edit.changes = self._count, [], []
+        edit.counts = edit.counted = False
+        edit.entered, edit.since, edit.parted = None, 0, True
+
+    def _catch_up(self) -> None:
+        """Put what has ended into the history, unless a plane is being written: then whoever writes it does it."""
+        with self._book:
+            last = max((e.since for e in self._ended), default=0)
+            if not any(0 < e.since < last for e in self._running):
+                self._push_ended()
+                return
+        if self._lock.acquire(blocking=False):
+            try:
+                with self._book:
+                    self._push_ended()
+            finally:
+                self._lock.release()
+
+    def _push_ended(self) -> None:
+        """Put what has ended into the history, and before it what edits that go on did before; none is half written."""
+        last = max((e.since for e in self._ended), default=0)
+        for edit in [e for e in self._running if 0 < e.since < last]:
+            self._part(edit)
+        for edit in sorted(self._ended, key=lambda e: e.since):
+            self._history.push(edit)
+            self._log(end_entry(edit))
+        self._ended.clear()
+
+    def _part_all(self) -> None:
+        """Put everything that has been done into the history, whatever goes on."""
+        for edit in [e for e in self._running if e.since]:
+            self._part(edit)
+        self._push_ended()
 
     def _take_back(self, edit: Edit) -> None:
         """Undo the latest `enter` of an edit: the labels could not be written."""
         if edit.entered is None:
             return
         with self._book:
-            patches, changes = edit.entered
+            patches, changes, counted = edit.entered
             self._put_back(edit.changes[len(edit.changes) - changes :])
             del edit.patches[len(edit.patches) - patches :], edit.changes[len(edit.changes) - changes :]
-            edit.counts = False
+            edit.counts = edit.counted = counted
             self._log(failed_entry(edit))
 
     def _put_back(self, changes: Sequence[StateChange]) -> None:

@@ -207,10 +207,11 @@ class Reader:
         else:
             patches = [patch_from(p) for p in entry.get("patches", ())]
             changes = changes_from(entry.get("set", ()))
+            counted = edit.counts
             edit.counts |= bool(entry.get("counts"))
             edit.patches += patches
             edit.changes += changes
-            edit.entered = (len(patches), len(changes))
+            edit.entered = (len(patches), len(changes), counted)
             if patches:
                 self.in_flight[number] = (patches, True)
             _apply(labels, patches, forward=True)
@@ -218,13 +219,12 @@ class Reader:
                 self.table.put(change.key, change.after)
 
     def _take_back(self, edit: Edit, labels: LabelVolume | None) -> None:
-        patches, changes = edit.entered or (0, 0)
+        patches, changes, edit.counts = edit.entered or (0, 0, False)
         kept, n = len(edit.patches) - patches, len(edit.changes) - changes
         _apply(labels, edit.patches[kept:][::-1], forward=False)
         for change in reversed(edit.changes[n:]):
             self.table.put(change.key, change.before)
         del edit.patches[kept:], edit.changes[n:]
-        edit.counts = False
 
     def _end(self, edit: Edit) -> None:
         del self.running[edit.number]

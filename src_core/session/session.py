@@ -20,7 +20,7 @@ from src_core.session.as_json import settled_json
 from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.patching import apply_patch, changed_ids, replay_changes
 from src_core.session.state import Settled, anchored_settings, ended_settings, found_settings, left_settings
-from src_core.session.writing import Writing
+from src_core.session.writing import Meanwhile, Writing
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -107,7 +107,7 @@ class Session(Writing):
         touched = {
             (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
         }
-        with self.edit("paint") as edit:
+        with self.edit("paint") as edit, self._book:
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
             self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])
@@ -132,20 +132,38 @@ class Session(Writing):
         ends
             Object id -> how sure it is that the object is not on this plane, next to one where it is.
         """
+        while True:
+            try:
+                return self._try_step(edit, plane, masks, scores, ends or {})
+            except Meanwhile:  # a brush stroke does not wait
+                continue
+
+    def _try_step(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        masks: dict[int, Mask],
+        scores: dict[int, float],
+        ends: Mapping[int, float],
+    ) -> None:
         nothing = np.zeros(self.volume.plane_shape(plane.axis), np.bool_)
         with self._lock:  # or the user could make an anchor between the look and the writing
             found = {k: m for k, m in masks.items() if self._open(k, plane)}
-            ended = {k: c for k, c in (ends or {}).items() if self._open(k, plane)}
-            if found or ended:
-                started = [k for k in found if self._unused(k)]
-                edit.counts |= bool(ended)  # an end changes no label
-                settings = [
-                    c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))
-                ]
-                settings += [
-                    c for k in ended for c in ended_settings(self.objects[k], plane, float(ended[k]))
-                ]
-                self._write(edit, plane, found | dict.fromkeys(ended, nothing), settings, started)
+            ended = {k: c for k, c in ends.items() if self._open(k, plane)}
+            if not (found or ended):
+                return
+            started = [k for k in found if self._unused(k)]
+            edit.counts |= bool(ended)  # an end changes no label
+            settings = [c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))]
+            settings += [c for k in ended for c in ended_settings(self.objects[k], plane, float(ended[k]))]
+            self._write(
+                edit,
+                plane,
+                found | dict.fromkeys(ended, nothing),
+                settings,
+                started,
+                lambda: all(self._open(k, plane) for k in (*found, *ended)),
+            )
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         """Write masks of new objects on a plane; it becomes an anchor; undoing as in `write_step`."""
@@ -168,7 +186,12 @@ class Session(Writing):
                 self._clear(edit, plane, identity, left_settings(self.objects[identity], plane))
 
     def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
-        """Note what a complete propagation of an object started from, as part of `edit`."""
+        """Note what a complete propagation of an object started from, as part of `edit`.
+
+        It is not complete if some of it has been undone meanwhile, or the object finished.
+        """
+        if edit.interrupted or self._object(identity).done:
+            return
         self.enter(edit, [], [(("settled", identity, axis, t), settled_json(settled))])
 
     def anchors(self, identities: list[int], axis: str | None, t: int = 0) -> dict[int, dict[int, Mask]]:
@@ -197,16 +220,18 @@ class Session(Writing):
         self.check_writable()
         with self._lock:
             with self._book:
+                self._part_all()
                 edit = self._history.step_forward() if forward else self._history.step_back()
                 if edit is None:
                     return None
+                if edit.rest is not None and not forward:
+                    edit.rest.interrupted = True
                 self._log(replay_entry(edit, forward=forward))
+                replay_changes(self._table, edit, forward=forward)
             self.flush()
             for patch in edit.patches if forward else reversed(edit.patches):
                 apply_patch(self.labels, patch, forward=forward)
-            with self._book:
-                replay_changes(self._table, edit, forward=forward)
-                self._log(replayed_entry(edit, forward=forward))
+            self._log(replayed_entry(edit, forward=forward))
             (edit.redo if forward else edit.undo)()
         for patch in edit.patches:
             self.census.changed(patch.plane, patch.box_yxyx)

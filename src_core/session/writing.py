@@ -19,6 +19,10 @@ from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
 
+class Meanwhile(Exception):
+    """The user has made an anchor of what was about to be written."""
+
+
 class Writing(Objects):
     """Objects on one volume and the labels they are in; every change of these goes through `_commit`."""
 
@@ -59,8 +63,9 @@ class Writing(Objects):
         masks: dict[int, Mask],
         settings: Settings = (),
         started: Iterable[int] = (),
+        still: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Write masks and make the changes that go with them."""
+        """Write masks and make the changes that go with them; see `_commit`."""
         with self._lock:
             write = partial(
                 self.labels.write_plane,
@@ -70,7 +75,7 @@ class Writing(Objects):
                 t=plane.t,
                 protect=self.protected(set(masks)),
             )
-            self._commit(edit, plane, write, settings, started)
+            self._commit(edit, plane, write, settings, started, still)
 
     def _commit(
         self,
@@ -79,16 +84,26 @@ class Writing(Objects):
         write: Callable[..., Change],
         settings: Settings = (),
         started: Iterable[int] = (),
+        still: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Call `write(announce=...)`, which changes a plane: the journal has it before the labels."""
+        """Call `write(announce=...)`, which changes a plane: the journal has it before the labels.
+
+        Raises `Meanwhile` if it may not be written any more once it is known what changes: `still()` is false.
+        """
         entered = False
+
+        def enter(patches: list[Patch]) -> None:
+            with self._book:
+                if not still():
+                    raise Meanwhile
+                self.enter(edit, patches, settings, started)
 
         def first(change: Change) -> None:
             nonlocal entered
             if change.box_yxyx is not None and change.before is not None and change.after is not None:
-                entered = True
                 patch = Patch.of(plane, change.box_yxyx, change.before, change.after)
-                self.enter(edit, [patch], settings, started)
+                enter([patch])
+                entered = True
                 self.flush()
 
         self.check_writable()  # a propagation may still run while the session is closed
@@ -96,13 +111,12 @@ class Writing(Objects):
             try:
                 change = write(announce=first)
             except BaseException:
-                edit.counts = False
                 if entered:
                     self._take_back(edit)
                 raise
             if change.box_yxyx is None:
                 if settings:
-                    self.enter(edit, [], settings, started)
+                    enter([])
                 return
         self.census.changed(plane, change.box_yxyx)
         self.labels_changed.emit(plane, change.box_yxyx)

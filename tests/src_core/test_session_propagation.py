@@ -12,7 +12,7 @@ from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.labels import LabelVolume
 from src_core.propagation import Step
-from src_core.session import Session, confirm
+from src_core.session import ObjectState, Session, confirm
 from src_core.session_propagation import Doubt, PropagationProgress, propagate_session
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
@@ -204,7 +204,42 @@ def test_what_the_user_does_meanwhile_is_undone_by_itself(bench: Bench, what: st
     assert np.array_equal(bench.data, seen[-1])
     while session.undo():
         pass
-    assert not bench.data.any() and session.objects[1].empty and session.review.remaining("z") == 0
+    assert not bench.data.any() and session.review.remaining("z") == 0
+    assert session.objects[1] == ObjectState(1)
+
+
+@pytest.mark.parametrize("undone", [1, 2])
+def test_a_run_of_which_something_was_undone_meanwhile_is_not_complete(bench: Bench, undone: int) -> None:
+    session = bench.session
+    _accept(bench, 6, LEFT[6])
+    for step in propagate_session(session, bench.cache, [1], axis="z"):
+        if step.plane == PlaneRef("z", 7) and session.undo_name == "accept object 1":
+            session.rename(1, "left")
+            names = [session.undo() for _ in range(undone)]
+            assert names == ["rename object 1", "propagate object 1"][:undone]
+    if undone == 2:
+        assert not np.array_equal(bench.data == 1, LEFT), "what was undone is not there"
+        bench.run([1])
+    assert np.array_equal(bench.data == 1, LEFT)
+    while session.undo():
+        pass
+    assert session.objects[1] == ObjectState(1) and not bench.data.any()
+
+
+def test_after_all_of_it_was_undone_an_interrupted_run_is_done_again(bench: Bench) -> None:
+    session = bench.session
+    _accept(bench, 6, LEFT[6])
+    steps = list(propagate_session(session, bench.cache, [1], axis="z"))
+    session.undo()
+    last = [step.plane for step in steps if step.plane is not None][-1]
+    for step in propagate_session(session, bench.cache, [1], axis="z"):
+        if step.plane == last and session.objects[1].name == "":
+            session.rename(1, "left")  # what is left to do changes no label
+    for _ in range(3):
+        session.undo()
+    assert session.undo_name == "accept object 1" and session.objects[1].settled == {}
+    bench.run([1])
+    assert np.array_equal(bench.data == 1, LEFT)
 
 
 class Brightness(Threshold):
