@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from src_core.cli.auto_output import begin_exports, check_plane_output, export_stack, is_begun, write_plane
 from src_core.cli.options import (
     AxisOption,
     ChannelOption,
@@ -24,12 +25,10 @@ from src_core.cli.options import (
     open_image,
     plane_range,
     progress_bar,
-    write_aside,
 )
 from src_core.cli.propagate import stored_embeddings
 
 if TYPE_CHECKING:
-    from src_core.automatic import MaskRecord
     from src_core.linking import StackReport
     from src_core.predictor import Predictor
     from src_core.tracking.run import Tracked
@@ -116,27 +115,27 @@ def auto(
         _refuse(
             "for a whole time series (--tracks)", {"--plane": plane, "--time": time or None, **for_stacks}
         )
-        check_folder(tracks, overwrite=overwrite, image=volume)
+        check_folder(tracks, overwrite=overwrite or is_begun(out, tracks), image=volume)
         _follow(load_predictor(model, device), volume, out, tracks, channel, overwrite, links=links, **how)
         return
     if not sliced:
         _refuse(f"for {volume.name}, which has no slices", {"--plane": plane, **for_stacks})
     if not sliced or plane is not None:
         _refuse("for one slice (--plane), whose file --out names", for_stacks)
-        _check_plane_output(out, volume, overwrite)
+        check_plane_output(out, volume, overwrite)
         found_plane = volume.plane(**({axis: plane} if sliced else {}), t=time, c=channel)
         predictor = load_predictor(model, device)
         with progress_bar("searching") as progress:
             records = automatic_masks(predictor, found_plane, progress=progress, **how)
-        _write_plane(
+        write_plane(
             volume, out, records, found_plane.shape, axis if sliced else None, plane or 0, time, overwrite
         )
         console().print(f"{len(records)} objects; wrote {out}")
         return
     if tiff is not None:
-        check_free(tiff, overwrite=overwrite, image=volume)
+        check_free(tiff, overwrite=overwrite or is_begun(out, tiff), image=volume)
     if coco is not None:
-        check_folder(coco, overwrite=overwrite, image=volume)
+        check_folder(coco, overwrite=overwrite or is_begun(out, coco), image=volume)
     predictor = load_predictor(model, device)
     store = stored_embeddings(predictor, volume, embeddings, axis, time, channel)
     with progress_bar("searching") as progress:
@@ -153,7 +152,7 @@ def auto(
             embed=None if store is None else store.along(axis, time),
             overwrite=overwrite,
             progress=progress,
-            before_end=lambda report: _export(report, tiff, coco, axis, time),
+            before_end=lambda report: export_stack(report, out, tiff, coco, axis, time),
             **how,
         )
     for line in describe(report, axis):
@@ -175,6 +174,7 @@ def _follow(
 
     def write(found: Tracked) -> None:
         if found.tracking is not None:
+            begin_exports(out, folder)
             write_ctc(found.tracking, found.labels, folder)
 
     with progress_bar("following") as progress:
@@ -199,76 +199,6 @@ def _refuse(what: str, options: dict[str, Any]) -> None:
 
     if given := [name for name, value in options.items() if value is not None]:
         raise PromptError(f"{' and '.join(given)} cannot be given {what}")
-
-
-def _check_plane_output(out: Path, volume: Volume, overwrite: bool) -> None:
-    from src_core.errors import SessionError
-    from src_core.labels import check_target
-
-    if out.suffix not in (".json", ".tif", ".tiff", ".zarr"):
-        raise SessionError(f"{out} must end in .json, .tif or .zarr: it says how the masks are written")
-    if out.suffix != ".zarr":
-        check_free(out, overwrite=overwrite, image=volume)
-        return
-    check_target(volume, out)
-    if out.exists() and not overwrite:
-        raise SessionError(f"{out} already exists; pass --overwrite or choose another path")
-
-
-def _write_plane(
-    volume: Volume,
-    out: Path,
-    records: list[MaskRecord],
-    shape: tuple[int, int],
-    axis: str | None,
-    index: int,
-    t: int,
-    overwrite: bool,
-) -> None:
-    import numpy as np
-
-    from src_core.automatic import label_image, write_coco
-    from src_core.labels import create_labels
-
-    if out.suffix == ".json":
-        write_aside(
-            out,
-            lambda part: write_coco(part, records, shape, file_name=volume.name, image_id=index),
-            overwrite=overwrite,
-            image=volume,
-        )
-        return
-    drawing = label_image(records, shape)
-    if out.suffix == ".zarr":
-        create_labels(volume, out, overwrite=overwrite).write_box(axis, index, (0, 0, *shape), drawing, t=t)
-        return
-    import tifffile
-
-    dtype = np.uint16 if len(records) <= np.iinfo(np.uint16).max else np.uint32
-    write_aside(
-        out,
-        lambda part: tifffile.imwrite(
-            part, drawing.astype(dtype), photometric="minisblack", compression="zlib"
-        ),
-        overwrite=overwrite,
-        image=volume,
-    )
-
-
-def _export(report: StackReport, tiff: Path | None, coco: Path | None, axis: str, t: int) -> None:
-    """Write a stack's labels in other formats, where that has been found to be allowed."""
-    from src_core.automatic.exporting import labels_to_coco, labels_to_tiff
-
-    if tiff is not None:
-        write_aside(tiff, lambda part: labels_to_tiff(report.labels, part, axis=axis, t=t), overwrite=True)
-    if coco is not None:
-        labels_to_coco(
-            report.labels,
-            coco,
-            axis=axis,
-            t=t,
-            scores=lambda index, k: report.objects[k].scores.get(index, 1.0) if k in report.objects else 1.0,
-        )
 
 
 def describe(report: StackReport, axis: str) -> list[str]:

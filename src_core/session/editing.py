@@ -88,7 +88,7 @@ class Editing:
         with self._book:
             self._count += 1
             edit = Edit(name, number=self._count, about=dict(about or {}))
-        self._running.append(edit)
+            self._running.append(edit)
         try:
             yield edit
         finally:

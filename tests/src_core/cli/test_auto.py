@@ -95,6 +95,25 @@ def test_exports_that_failed_are_made_up_for_without_searching_again(
     assert list(coco.glob("*.json"))
 
 
+def test_a_run_that_was_killed_while_it_exported_goes_on(
+    run: Run, nuclei: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--out", tmp_path / "o.zarr", "--tiff", tmp_path / "o.tif", "--coco", tmp_path / "coco", *FEW)
+
+    def killed(*_: object, **__: object) -> None:
+        (tmp_path / "coco").mkdir()
+        (tmp_path / "coco" / "z00000.json").write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src_core.automatic.exporting.labels_to_coco", killed)
+        assert run("auto", nuclei, *options).exit_code == 130
+    assert (tmp_path / "o.tif").exists()
+    found = run("auto", nuclei, *options)
+    assert found.exit_code == 0, found.output
+    assert all(json.loads(p.read_text())["annotations"] for p in (tmp_path / "coco").glob("*.json"))
+
+
 @pytest.mark.parametrize("option", ["--coco", "--tracks"])
 def test_files_in_a_folder_are_not_replaced_by_accident(
     run: Run, nuclei: Path, tmp_path: Path, option: str
