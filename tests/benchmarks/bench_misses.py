@@ -1,0 +1,90 @@
+"""Look at what one click misses: a contact sheet of the objects below an IoU of 0.5, and how many there are.
+
+    python -m tests.benchmarks.bench_misses --images ../shared/data/dsb2018 --out misses.png [--count 400]
+
+Objects of labelled images other than those of the protocol, clicked in their middle. Green is the truth, red the
+answer, cyan are the neighbours; above each its IoU, that of the best of the three candidates, and the score. Needs
+matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src_core.evaluation import iou, test_files
+from src_core.evaluation.datasets import read_labelled
+from src_core.masks import bounds, innermost
+from src_core.predictor import Predictor
+from src_core.prompts import Prompts
+
+MISSED, MIN_AREA_PX, PER_IMAGE, COLUMNS = 0.5, 30, 4, 9
+
+
+def objects(folder: Path) -> Iterator[tuple[Any, Any, int]]:
+    """Yield image, labels and id of a few objects of each image, in a fixed random order."""
+    rng, kept_back = np.random.default_rng(0), set(test_files(folder))
+    for file in rng.permutation(np.array(sorted(folder.glob("*.npz")), object)):
+        if file.name in kept_back:
+            continue
+        image, labels = read_labelled(file)
+        areas = np.bincount(labels.ravel().astype(np.int64))
+        areas[0] = 0
+        for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
+            yield image, labels, int(k)
+
+
+def main() -> None:
+    """Click, and draw what was missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--count", type=int, default=400, help="Objects to click on.")
+    options = parser.parse_args()
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    predictor = Predictor.load(options.model)
+    missed, clicked, image, embedding = [], 0, None, None
+    for picture, labels, k in objects(options.images):
+        if picture is not image:
+            image, embedding = picture, predictor.embed(picture, lazily=True)
+        truth = labels == k
+        found = predictor.predict(embedding, Prompts([innermost(truth)]))
+        values = [iou(mask, truth) for mask in found.masks]
+        if values[0] < MISSED:
+            missed.append((picture, labels, truth, found, values))
+        clicked += 1
+        if clicked == options.count:
+            break
+    print(f"{len(missed)} of {clicked} objects are missed")
+    rows = max(1, -(-len(missed) // COLUMNS))
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(2.4 * COLUMNS, 2.5 * rows), squeeze=False)
+    for panel in axes.flat:
+        panel.axis("off")
+    for panel, (picture, labels, truth, found, values) in zip(axes.flat, missed, strict=False):
+        y0, x0, y1, x1 = bounds(truth)
+        side = int(max(y1 - y0, x1 - x0, 12))
+        part = (slice(max(0, y0 - side), y1 + side), slice(max(0, x0 - side), x1 + side))
+        panel.imshow(picture[part], cmap="gray")
+        others = (labels > 0) & ~truth
+        for mask, colour in ((others, "cyan"), (truth, "lime"), (found.masks[0], "red")):
+            if 0 < np.count_nonzero(mask[part]) < mask[part].size:
+                panel.contour(mask[part], [0.5], colors=colour, linewidths=1)
+        panel.set_title(f"{values[0]:.2f}, best {max(values):.2f}, score {found.scores[0]:.2f}", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(options.out, dpi=70)
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()
