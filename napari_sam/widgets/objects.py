@@ -63,8 +63,6 @@ class ObjectsWidget(QWidget):
         self._ids: list[int] = []
         self._writable = False
         self._counting: Job | None = None
-        self._voxels: dict[int, int] = {}
-        self._slices: dict[int, int] = {}
         self._show_soon = Throttle(self.show_objects, REFRESH_MS, self)
         self.interaction.changed.connect(self._changed)
         self.show_objects()
@@ -130,10 +128,11 @@ class ObjectsWidget(QWidget):
         if session is None or scene is None:
             return []
         unit = math.prod(session.volume.scale[a] for a in session.volume.spatial_axes)
+        census = session.census
         colours = np.atleast_2d(scene.labels.colormap.map(np.array([s.id for s in states])))
         return [
             (
-                *_texts(state, self._slices.get(state.id, 0), self._voxels.get(state.id, 0) * unit),
+                *_texts(state, census.slices.get(state.id, 0), census.voxels.get(state.id, 0) * unit),
                 QColor.fromRgbF(*colour.tolist()).name(),
             )
             for state, colour in zip(states, colours, strict=True)
@@ -159,7 +158,6 @@ class ObjectsWidget(QWidget):
 
         def counted(_: object = None) -> None:
             self._counting = None
-            self._voxels, self._slices = session.census.voxels, session.census.slices
             self._show_soon()
 
         self._counting = self.interaction.worker.submit_steps(

@@ -94,7 +94,7 @@ class Book(Editing):
             with self._book:
                 settings = [(("prompts", k), prompts_json(p)) for k, p in drawn.items()]
                 self._start([k for k in drawn])
-                self._enter(edit, [], settings)  # a click must not wait for a slice that is being written
+                self._enter(edit, [], settings)  # what is drawn parts no propagation
 
     def remember(self, prompts: Mapping[int, DrawnPrompts]) -> None:
         """Take note of what is drawn for objects, outside of the history."""

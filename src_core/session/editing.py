@@ -177,7 +177,7 @@ class Editing:
 
     def _part(self, edit: Edit) -> None:
         """End what an edit has done so far; it goes on as another one of the same name."""
-        part = replace(edit, rest=edit, undo=_nothing, redo=_nothing)
+        part = replace(edit, rest=edit)
         self._ended.append(part)
         self._log(counting_entry(part))
         self._count += 1
@@ -188,8 +188,7 @@ class Editing:
     def _catch_up(self) -> None:
         """Put what has ended into the history, unless a plane is being written: then whoever writes it does it."""
         with self._book:
-            last = max((e.since for e in self._ended), default=0)
-            if not any(0 < e.since < last for e in self._running):
+            if not self._overtaken():
                 self._push_ended()
                 return
         if self._lock.acquire(blocking=False):
@@ -199,10 +198,14 @@ class Editing:
             finally:
                 self._lock.release()
 
+    def _overtaken(self) -> list[Edit]:
+        """Return the edits that go on and did something before the latest of those that have ended began."""
+        last = max((e.since for e in self._ended), default=0)
+        return [e for e in self._running if 0 < e.since < last]
+
     def _push_ended(self) -> None:
         """Put what has ended into the history, and before it what edits that go on did before; none is half written."""
-        last = max((e.since for e in self._ended), default=0)
-        for edit in [e for e in self._running if 0 < e.since < last]:
+        for edit in self._overtaken():
             self._part(edit)
         for edit in sorted(self._ended, key=lambda e: e.since):
             self._history.push(edit)
@@ -229,7 +232,3 @@ class Editing:
     def _put_back(self, changes: Sequence[StateChange]) -> None:
         for change in reversed(changes):
             self._table.put(change.key, change.before)
-
-
-def _nothing() -> None:
-    pass

@@ -7,6 +7,7 @@ announced by signals (psygnal) on that thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -132,38 +133,31 @@ class Session(Writing):
         ends
             Object id -> how sure it is that the object is not on this plane, next to one where it is.
         """
-        while True:
-            try:
-                return self._try_step(edit, plane, masks, scores, ends or {})
-            except Meanwhile:  # a brush stroke does not wait
-                continue
-
-    def _try_step(
-        self,
-        edit: Edit,
-        plane: PlaneRef,
-        masks: dict[int, Mask],
-        scores: dict[int, float],
-        ends: Mapping[int, float],
-    ) -> None:
         nothing = np.zeros(self.volume.plane_shape(plane.axis), np.bool_)
-        with self._lock:  # or the user could make an anchor between the look and the writing
-            found = {k: m for k, m in masks.items() if self._open(k, plane)}
-            ended = {k: c for k, c in ends.items() if self._open(k, plane)}
-            if not (found or ended):
-                return
-            started = [k for k in found if self._unused(k)]
-            edit.counts |= bool(ended)  # an end changes no label
-            settings = [c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))]
-            settings += [c for k in ended for c in ended_settings(self.objects[k], plane, float(ended[k]))]
-            self._write(
-                edit,
-                plane,
-                found | dict.fromkeys(ended, nothing),
-                settings,
-                started,
-                lambda: all(self._open(k, plane) for k in (*found, *ended)),
-            )
+        while True:
+            with self._lock:  # or the user could make an anchor between the look and the writing
+                found = {k: m for k, m in masks.items() if self._open(k, plane)}
+                ended = {k: c for k, c in (ends or {}).items() if self._open(k, plane)}
+                if not (found or ended):
+                    return
+                edit.counts |= bool(ended)  # an end changes no label
+                settings = [
+                    c for k in found for c in found_settings(self.objects[k], plane, float(scores[k]))
+                ]
+                settings += [
+                    c for k in ended for c in ended_settings(self.objects[k], plane, float(ended[k]))
+                ]
+                started = [k for k in found if self._unused(k)]
+                writing = found | dict.fromkeys(ended, nothing)
+                with suppress(Meanwhile):  # a brush stroke does not wait: look again
+                    return self._write(
+                        edit,
+                        plane,
+                        writing,
+                        settings,
+                        started,
+                        lambda writing=writing: all(self._open(k, plane) for k in writing),  # type: ignore[misc]
+                    )
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         """Write masks of new objects on a plane; it becomes an anchor; undoing as in `write_step`."""
