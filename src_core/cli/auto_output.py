@@ -38,8 +38,8 @@ def check_plane_output(out: Path, volume: Volume, overwrite: bool) -> None:
         check_free(out, overwrite=overwrite, image=volume)
         return
     check_target(volume, out)
-    if out.exists() and not overwrite:
-        raise SessionError(f"{out} already exists; pass --overwrite or choose another path")
+    if not overwrite:
+        check_free(out, overwrite=False)
 
 
 def write_plane(
@@ -63,7 +63,6 @@ def write_plane(
             out,
             lambda part: write_coco(part, records, shape, file_name=volume.name, image_id=index),
             overwrite=overwrite,
-            image=volume,
         )
         return
     drawing = label_image(records, shape)
@@ -79,7 +78,6 @@ def write_plane(
             part, drawing.astype(dtype), photometric="minisblack", compression="zlib"
         ),
         overwrite=overwrite,
-        image=volume,
     )
 
 
@@ -90,7 +88,6 @@ def export_stack(
     from src_core.automatic.exporting import labels_to_coco, labels_to_tiff
 
     begin_exports(out, *(path for path in (tiff, coco) if path is not None))
-
     if tiff is not None:
         write_aside(tiff, lambda part: labels_to_tiff(report.labels, part, axis=axis, t=t), overwrite=True)
     if coco is not None:

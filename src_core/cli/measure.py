@@ -48,7 +48,7 @@ def measure(
         for step in measuring.steps():
             progress(step.done, step.total)
     rows = measuring.rows()
-    write_text(out, table(rows, volume, _objects(path)), overwrite=overwrite, image=volume)
+    write_text(out, table(rows, volume, _objects(path)), overwrite=overwrite)
     console().print(f"{len(rows)} rows")
     console().print(f"wrote {out}")
 

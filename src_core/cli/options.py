@@ -114,39 +114,33 @@ def check_folder(path: Path, *, overwrite: bool, image: Volume) -> None:
         raise SessionError(f"{path} has files in it already; pass --overwrite or choose another folder")
 
 
-def write_aside(
-    path: Path, write: Callable[[Path], object], *, overwrite: bool, image: Volume | None = None
-) -> None:
+def write_aside(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> None:
     """Write a file, and its folder if need be, so that `path` never holds half a file.
 
     Raises
     ------
     SessionError
-        `path` exists and may not be replaced, is `image` or in it, or cannot be written.
+        `path` exists and may not be replaced, or cannot be written.
     """
     from src_core.files import write_atomically
     from src_core.labels.files import disk_errors
 
-    check_free(path, overwrite=overwrite, image=image)
+    check_free(path, overwrite=overwrite)
     with disk_errors(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, write)
 
 
-def write_png(
-    path: Path, picture: NDArray[np.uint8], *, overwrite: bool, image: Volume | None = None
-) -> None:
+def write_png(path: Path, picture: NDArray[np.uint8], *, overwrite: bool) -> None:
     """Write a picture, (H, W) or (H, W, 3), as `write_aside` does."""
     from PIL import Image
 
-    write_aside(
-        path, lambda part: Image.fromarray(picture).save(part, format="png"), overwrite=overwrite, image=image
-    )
+    write_aside(path, lambda part: Image.fromarray(picture).save(part, format="png"), overwrite=overwrite)
 
 
-def write_text(path: Path, text: str, *, overwrite: bool, image: Volume | None = None) -> None:
+def write_text(path: Path, text: str, *, overwrite: bool) -> None:
     """Write a text file, as `write_aside` does."""
-    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=overwrite, image=image)
+    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"), overwrite=overwrite)
 
 
 def load_predictor(name: str, device: str) -> Predictor:

@@ -62,12 +62,15 @@ def segment(
     (index, asked), *_ = prompts.items()
     import numpy as np
 
+    from src_core.labels import check_apart
     from src_core.propagation.anchors import best_mask, check_contrast
 
     plane = volume.plane(**{axis: index}, t=time, c=channel)
     check_contrast(plane, volume.name)
     for prompt in asked.values():
         prompt.check_inside(plane.shape)
+    if out.suffix != ".zarr":
+        check_apart(out, volume)
     predictor = load_predictor(model, device)
     found = predictor.predict(predictor.embed(plane, lazily=True), next(iter(asked.values())))
     mask = best_mask(found, f"the prompts in {volume.name}")
@@ -91,13 +94,10 @@ def _save(
         return
     picture: NDArray[np.uint8] = mask.astype("uint8") * 255
     if out.suffix == ".png":
-        write_png(out, picture, overwrite=overwrite, image=volume)
+        write_png(out, picture, overwrite=overwrite)
     else:
         import tifffile
 
         write_aside(
-            out,
-            lambda part: tifffile.imwrite(part, picture, compression="zlib"),
-            overwrite=overwrite,
-            image=volume,
+            out, lambda part: tifffile.imwrite(part, picture, compression="zlib"), overwrite=overwrite
         )

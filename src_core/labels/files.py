@@ -40,6 +40,12 @@ def disk_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
+def check_new(path: Path, *, overwrite: bool) -> None:
+    """Raise `SessionError` if something is at `path` already and may not be replaced."""
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise SessionError(f"{path} already exists: overwrite it (--overwrite), or choose another path")
+
+
 def is_label_group(path: Path) -> bool:
     """Whether `path` is an OME label image (0.4 or 0.5): the only thing that may be overwritten."""
     try:
@@ -84,15 +90,9 @@ def create_label_group(
             prepare(fresh)
 
     with disk_errors(f"create the label volume {path}"):
-        if path.exists() or path.is_symlink():
-            if not overwrite:
-                raise SessionError(
-                    f"{path} already exists: overwrite it (--overwrite), or choose another path"
-                )
-            if path.is_symlink() or not is_label_group(path):
-                raise SessionError(
-                    f"{path} is not an OME label image and is never replaced; choose another path"
-                )
+        check_new(path, overwrite=overwrite)
+        if path.is_symlink() or (path.exists() and not is_label_group(path)):
+            raise SessionError(f"{path} is not an OME label image and is never replaced; choose another path")
         missing = [p for p in path.parents if not p.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

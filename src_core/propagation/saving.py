@@ -14,7 +14,7 @@ import xxhash
 from src_core.embedding import Embedding
 from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume, check_target, create_labels
-from src_core.labels.files import is_label_group
+from src_core.labels.files import check_new, is_label_group
 from src_core.labels.planes import checked_id
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
@@ -290,6 +290,6 @@ def may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bo
                 f"{out} holds an unfinished run with another {other}: give the same again to finish it, "
                 "overwrite it (--overwrite), or choose another path"
             )
-    elif not overwrite and (out.exists() or out.is_symlink()):
-        raise SessionError(f"{out} already exists: overwrite it (--overwrite), or choose another path")
+    else:
+        check_new(out, overwrite=overwrite)
     return False

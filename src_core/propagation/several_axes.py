@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src_core.embedding import Embedding
-from src_core.errors import SessionError
 from src_core.labels import check_target, create_labels
+from src_core.labels.files import check_new
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
 from src_core.propagation.fusing import check_axes, propagate_axes
@@ -56,8 +56,7 @@ def propagate_axes_to_labels(
     out = Path(out)
     check_axes(volume, axes)
     check_target(volume, out)
-    if not overwrite and (out.exists() or out.is_symlink()):
-        raise SessionError(f"{out} already exists: overwrite it (--overwrite), or choose another path")
+    check_new(out, overwrite=overwrite)
     first = axes[0]
     prompts = plain_prompts(prompts)
     checked_prompts(volume, prompts, first, None, None)
