@@ -168,8 +168,6 @@ def describe(report: Report, axis: str) -> list[str]:
     for k, found in report.objects.items():
         parts = [f"object {k}: {axis}={found.first}..{found.last}"]
         for plane, reason in found.stops:
-            if plane in (found.first, found.last):
-                continue  # one of several axes has ended there, others have not
             what = "gap" if found.first < plane < found.last else "ended"
             parts.append(f"{what} at {axis}={plane}: {reason}")
         if found.scores:

@@ -163,9 +163,12 @@ def _fused(
         for k, ballot in fused.items():
             if k not in own and (mask := ballot.mask(index)).any():
                 masks[k], scores[k] = mask, ballot.confidence(index)
-        stopped = {k: reasons[index] for k, reasons in stops.items() if index in reasons}
+        masks = exclusive(masks, scores, own.values())
+        # Where the first axis has ended, the others may go on.
+        there = {k for k, mask in (masks | own).items() if mask.any()}
+        stopped = {k: reasons[index] for k, reasons in stops.items() if index in reasons and k not in there}
         if masks or stopped:
-            yield Step(index, exclusive(masks, scores, own.values()), scores, stopped)
+            yield Step(index, masks, scores, stopped)
 
 
 class _Ballot:

@@ -32,6 +32,7 @@ def _fused(
     for step in steps:
         for k, mask in step.masks.items():
             assert not found[step.index][mask].any()
+            assert k not in step.stopped or not mask.any(), "it has not ended where it is"
             found[step.index][mask] = k
     return found, steps
 
