@@ -11,27 +11,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src_core.evaluation import iou, test_files
-from src_core.evaluation.datasets import read_labelled
+from src_core.evaluation import iou
 from src_core.masks import bounds, innermost
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
+from tests.benchmarks.labelled import outside_the_protocol
 
 MISSED, MIN_AREA_PX, PER_IMAGE, COLUMNS = 0.5, 30, 4, 9
 
 
 def objects(folder: Path) -> Iterator[tuple[Any, Any, int]]:
     """Yield image, labels and id of a few objects of each image, in a fixed random order."""
-    rng, kept_back = np.random.default_rng(0), set(test_files(folder))
-    for file in rng.permutation(np.array(sorted(folder.glob("*.npz")), object)):
-        if file.name in kept_back:
-            continue
-        image, labels = read_labelled(file)
+    rng = np.random.default_rng(0)
+    for image, labels in outside_the_protocol(folder, rng):
         areas = np.bincount(labels.ravel().astype(np.int64))
         areas[0] = 0
         for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
@@ -55,7 +53,7 @@ def main() -> None:
 
     predictor = Predictor.load(options.model)
     missed, clicked, image, embedding = [], 0, None, None
-    for picture, labels, k in objects(options.images):
+    for picture, labels, k in islice(objects(options.images), options.count):
         if picture is not image:
             image, embedding = picture, predictor.embed(picture, lazily=True)
         truth = labels == k
@@ -64,8 +62,6 @@ def main() -> None:
         if values[0] < MISSED:
             missed.append((picture, labels, truth, found, values))
         clicked += 1
-        if clicked == options.count:
-            break
     print(f"{len(missed)} of {clicked} objects are missed")
     rows = max(1, -(-len(missed) // COLUMNS))
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(2.4 * COLUMNS, 2.5 * rows), squeeze=False)

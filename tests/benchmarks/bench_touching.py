@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from src_core.evaluation import markdown_table, test_files
-from src_core.evaluation.datasets import read_labelled
+from src_core.evaluation import markdown_table
 from src_core.masks import Mask, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
+from tests.benchmarks.labelled import outside_the_protocol
 
 MIN_AREA_PX, MIN_BORDER_PX, PER_IMAGE = 60, 5, 3
 COLUMNS = ("click", "click and background click", "both objects, by the click", "best of three")
@@ -29,10 +29,8 @@ COLUMNS = ("click", "click and background click", "both objects, by the click", 
 
 def pairs(folder: Path, count: int) -> Iterator[tuple[NDArray[Any], list[tuple[Mask, Mask]]]]:
     """Yield images, each with some objects and the neighbour that each shares most of its outline with."""
-    rng, kept_back = np.random.default_rng(5), set(test_files(folder))
-    files = [f for f in sorted(folder.glob("*.npz")) if f.name not in kept_back]
-    for file in rng.permutation(np.array(files, object))[:count]:
-        image, labels = read_labelled(file)
+    rng = np.random.default_rng(5)
+    for image, labels in outside_the_protocol(folder, rng, count):
         found: list[tuple[Mask, Mask]] = []
         for k in rng.permutation(np.unique(labels)[1:]):
             mask = labels == k
