@@ -19,6 +19,7 @@ from skimage.transform import resize
 from src_core.evaluation.datasets import read_labelled
 from src_core.files import write_atomically
 from src_core.synthetic import drawn_family, make_stack
+from src_core.training.pasting import with_neighbours
 
 MIN_AREA_PX = 50
 STACK_SHAPE = (12, 256, 256)
@@ -30,6 +31,8 @@ CONTACT_PX = 2
 """Labels keep a pixel or two between objects that touch."""
 CROWDED = 0.75
 """How often a crop of a plane is laid around such an object, if there are any."""
+PASTED, MOST_PASTED = 0.5, 5
+"""How often objects of a plane are pasted beside others on a crop, and how many at most."""
 COMPLETE = ("nuclei", "tubes", "phase")
 """Families of stacks in which all that is not an object is background, and looks like it."""
 
@@ -108,8 +111,12 @@ def image_crop(
     labels: NDArray[np.int32],
     side: int,
     grain: tuple[float, float] = DRAWN_GRAIN,
+    complete: bool = False,
 ) -> Crop | None:
-    """Cut a random square out of a plane and resize it to `side`; None where it shows no object."""
+    """Cut a random square out of a plane and resize it to `side`; None where it shows no object.
+
+    Where the labels are complete, copies of objects are pasted beside some of those it shows.
+    """
     height, width = labels.shape
     zoom = float(np.exp(rng.uniform(np.log(0.7), np.log(4.0))))
     span = int(np.clip(side / zoom, 24, min(height, width)))
@@ -123,9 +130,12 @@ def image_crop(
                 int(np.clip(at - rng.uniform(0.2, 0.8) * span, 0, n - span))
                 for at, n in ((ys[k], height), (xs[k], width))
             )
-        part = labels[y : y + span, x : x + span]
-        if np.count_nonzero(part) > 0:
-            return _augmented(rng, image[None, y : y + span, x : x + span], part[None], side, grain)
+        part = (slice(y, y + span), slice(x, x + span))
+        if np.count_nonzero(labels[part]) > 0:
+            if complete and rng.random() < PASTED:
+                count = int(rng.integers(1, MOST_PASTED + 1))
+                image, labels = with_neighbours(rng, image, labels, count, part)
+            return _augmented(rng, image[part][None], labels[part][None], side, grain)
     return None
 
 

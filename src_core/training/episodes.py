@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core.frames import BOOL_LOGIT
+from src_core.model.affinity import CELL_PX
 from src_core.model.nano import Nano
 from src_core.model.nano_encoder import FINE, LOW_RES_PX, STRIDE_PX
 from src_core.model.sam import Features
@@ -19,6 +20,8 @@ from src_core.training.samples import Sample
 
 KINDS = ("click", "box", "click+box", "mask")
 KIND_WEIGHTS = (0.5, 0.3, 0.08, 0.12)
+MAPS_PX = (STRIDE_PX, CELL_PX, LOW_RES_PX)
+"""Sides of the cells of the encoder's maps."""
 NOWHERE = 0.15
 """How often a first click falls on background: nothing is there, which the presence must say."""
 
@@ -81,7 +84,8 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
     """Answer, correct and walk once."""
     rounds = int(rng.choice(ROUNDS))
     images = torch.from_numpy(sample.images).permute(0, 3, 1, 2).float()
-    features = model.encode(model.normalise(images))
+    everywhere = model.encode(model.normalise(images))
+    features = tuple(_window(f, k, sample.window_yxyx) for f, k in zip(everywhere, MAPS_PX, strict=True))
     free = model.prompt_encoder.image_embedding_size[0] - features[0].shape[-1]
     offset = (int(rng.integers(free + 1)), int(rng.integers(free + 1)))
     n_crops = len(sample.image_masks)
@@ -89,11 +93,17 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
     slices = tuple(f[n_crops:] for f in features)
     on_planes = _correct(model, single, sample.image_masks, sample.background, offset, rng, rounds)
     through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
-    together, found = affinity_loss(rng, features[1][:, FINE:], sample.labels, sample.complete)
+    together, found = affinity_loss(rng, everywhere[1][:, FINE:], sample.labels, sample.complete)
     return Outcome(
         on_planes.loss + through_stack.loss + AFFINITY_WEIGHT * together,
         on_planes.scores | through_stack.scores | {"affinity": found},
     )
+
+
+def _window(features: Tensor, px: int, yxyx: tuple[int, int, int, int]) -> Tensor:
+    """Cut (B, C, h, w), `px` network pixels a cell, as prompts are answered in windows of a tile."""
+    y0, x0, y1, x1 = (n // px for n in yxyx)
+    return features[..., y0:y1, x0:x1]
 
 
 def _correct(

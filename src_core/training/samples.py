@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from src_core.errors import SamError
 from src_core.model.affinity import CELL_PX
-from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX, TILE_PX
+from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX, STRIDE_PX, TILE_PX
 from src_core.training.data import (
     MIN_AREA_PX,
     REAL_GRAIN,
@@ -33,6 +33,9 @@ NEAR_PX = 8
 """On crops, which may be enlarged, so close objects touch."""
 CLEAR = 2
 """So many low-resolution pixels from any object begins the background."""
+AROUND, MOST_AROUND_PX, FRAMES_AROUND = 0.4, 192, 4
+"""How often the encoder sees more than what is asked about, how much at most, and on so few slices of a stack then:
+what it makes of an object must not depend on how far away the picture ends."""
 OPTIONS = ("side", "crops", "objects_per_crop", "frames", "objects_per_stack")
 
 
@@ -44,6 +47,8 @@ class Sample:
     ----------
     images
         (G + T, S, S, 3) uint8: G single crops, then T slices of one stack.
+    window_yxyx
+        What of them is asked about, in pixels: multiples of the embedding's cells, s low-resolution pixels a side.
     image_masks
         (G, n, s, s) bool at low resolution: n objects a crop.
     stack_masks
@@ -57,11 +62,16 @@ class Sample:
     """
 
     images: NDArray[np.uint8]
+    window_yxyx: tuple[int, int, int, int]
     image_masks: NDArray[np.bool_]
     stack_masks: NDArray[np.bool_]
     background: NDArray[np.bool_]
     labels: NDArray[np.int32]
     complete: NDArray[np.bool_]
+
+
+_Single = tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.bool_], NDArray[np.bool_], bool]
+"""Image, labels, masks at low resolution, background, and whether all objects are known."""
 
 
 def check_options(options: Mapping[str, int]) -> None:
@@ -121,64 +131,90 @@ class Samples(Dataset[Sample]):
     def __getitem__(self, step: int) -> Sample:
         torch.set_num_threads(1)
         rng = np.random.default_rng((self.seed, step))
+        size, window, frames = self._sizes(rng)
+        y0, x0, y1, x1 = window
+        asked = (slice(y0, y1), slice(x0, x1))
+        singles: list[_Single] = []
+        while len(singles) < self.crops:
+            real = self.images is not None and len(singles) % 2 == 1
+            singles.append(self._single(rng, real, size, asked))
+        images, labels, masks, background, complete = (np.stack(part) for part in zip(*singles, strict=True))
+        crop, followed, all_known = self._walk(rng, size, asked, frames)
+        every = slice(CELL_PX // 2, None, CELL_PX)
+        return Sample(
+            images=np.concatenate([images, crop.images]),
+            window_yxyx=window,
+            image_masks=masks,
+            stack_masks=followed,
+            background=background,
+            labels=np.concatenate([labels, crop.labels])[:, every, every],
+            complete=np.append(complete, [all_known] * len(crop.images)),
+        )
+
+    def _sizes(self, rng: np.random.Generator) -> tuple[int, tuple[int, int, int, int], int]:
+        """Draw the side of the images, the window that is asked about, and how many slices are walked through."""
         unit = SIZE_MULTIPLE_PX
         side = unit * int(rng.integers(math.ceil(0.625 * self.side / unit), self.side // unit + 1))
-        images: list[NDArray[np.uint8]] = []
-        masks: list[NDArray[np.bool_]] = []
-        background: list[NDArray[np.bool_]] = []
-        labels: list[NDArray[np.int32]] = []
-        complete: list[bool] = []
-        while len(images) < self.crops:
-            real = self.images is not None and len(images) % 2 == 1
-            crop, all_known = self._image(rng, real, side)
-            chosen = _choose(rng, crop, self.objects_per_crop) if crop else None
-            if crop and chosen is not None:
-                images.append(crop.images[0])
-                masks.append(low_res_masks(crop.labels[0], chosen))
-                background.append(_background(crop.labels[0], all_known))
-                labels.append(crop.labels[0])
-                complete.append(all_known)
+        around, frames = 0, self.frames
+        if rng.random() < AROUND:
+            around = unit * int(rng.integers(2, MOST_AROUND_PX // unit + 1))
+            frames = min(self.frames, FRAMES_AROUND)
+        y, x = (STRIDE_PX * int(k) for k in rng.integers(0, around // STRIDE_PX + 1, 2))
+        return side + around, (y, x, y + side, x + side), frames
+
+    def _single(self, rng: np.random.Generator, real: bool, size: int, asked: tuple[slice, slice]) -> _Single:
         while True:
-            crop, all_known = self._stack(rng, side)
-            chosen = _choose(rng, crop, self.objects_per_stack, ends=True)
+            crop, complete = self._image(rng, real, size)
+            if crop is None:
+                continue
+            shown = crop.labels[0][asked]
+            chosen = _choose(rng, shown, self.objects_per_crop)
             if chosen is not None:
-                break
-        frames = np.stack([low_res_masks(plane, chosen) for plane in crop.labels])
-        crops = np.concatenate([np.stack(images), crop.images])
-        every = slice(CELL_PX // 2, None, CELL_PX)
-        cells = np.concatenate([np.stack(labels), crop.labels])[:, every, every]
-        known = np.array(complete + [all_known] * len(crop.images))
-        return Sample(crops, np.stack(masks), frames, np.stack(background), cells, known)
+                masks, background = low_res_masks(shown, chosen), _background(shown, complete)
+                return crop.images[0], crop.labels[0], masks, background, complete
+
+    def _walk(
+        self, rng: np.random.Generator, size: int, asked: tuple[slice, slice], frames: int
+    ) -> tuple[Crop, NDArray[np.bool_], bool]:
+        """Return slices of a stack, the masks of the objects followed through them, and whether all are known."""
+        while True:
+            crop, complete = self._stack(rng, size, frames)
+            walked = crop.labels[:, *asked]
+            chosen = _choose(rng, walked[0], self.objects_per_stack, last=walked[-1])
+            if chosen is not None:
+                return crop, np.stack([low_res_masks(plane, chosen) for plane in walked]), complete
 
     def _image(self, rng: np.random.Generator, real: bool, side: int) -> tuple[Crop | None, bool]:
         if real and self.images is not None:
             image, known = self.images.get(int(rng.integers(1 << 30)))
-            return image_crop(rng, image, known, side, REAL_GRAIN), True
+            return image_crop(rng, image, known, side, REAL_GRAIN, complete=True), True
         source = self._source(rng)
         index = int(rng.integers(source.count))
         image, labels = source.get(index)
-        z = int(rng.integers(len(image)))
-        return image_crop(rng, image[z], labels[z], side=side), source.is_complete(index)
+        z, complete = int(rng.integers(len(image))), source.is_complete(index)
+        return image_crop(rng, image[z], labels[z], side, complete=complete), complete
 
-    def _stack(self, rng: np.random.Generator, side: int) -> tuple[Crop, bool]:
+    def _stack(self, rng: np.random.Generator, side: int, frames: int) -> tuple[Crop, bool]:
         source = self._source(rng)
         index = int(rng.integers(source.count))
-        return stack_crop(rng, *source.get(index), side, self.frames), source.is_complete(index)
+        return stack_crop(rng, *source.get(index), side, frames), source.is_complete(index)
 
     def _source(self, rng: np.random.Generator) -> StackSource:
         return self.scenes if self.scenes is not None and rng.random() < SCENES else self.stacks
 
 
-def _choose(rng: np.random.Generator, crop: Crop, count: int, ends: bool = False) -> NDArray[np.int64] | None:
-    """Draw object ids on the first plane, rather those that touch others and, in stacks, that end before the last."""
-    areas = np.bincount(crop.labels[0].ravel())
+def _choose(
+    rng: np.random.Generator, labels: NDArray[np.int32], count: int, last: NDArray[np.int32] | None = None
+) -> NDArray[np.int64] | None:
+    """Draw object ids on a plane, rather those that touch others and, in stacks, that end before the last plane."""
+    areas = np.bincount(labels.ravel())
     areas[0] = 0
-    ids = np.nonzero((areas >= MIN_AREA_PX) & (areas < 0.8 * crop.labels[0].size))[0]
+    ids = np.nonzero((areas >= MIN_AREA_PX) & (areas < 0.8 * labels.size))[0]
     if not len(ids):
         return None
-    weights = crowding(crop.labels[0], NEAR_PX)[ids]
-    if ends:
-        weights[~np.isin(ids, crop.labels[-1])] *= 2.0
+    weights = crowding(labels, NEAR_PX)[ids]
+    if last is not None:
+        weights[~np.isin(ids, last)] *= 2.0
     return rng.choice(ids, count, replace=len(ids) < count, p=weights / weights.sum())
 
 

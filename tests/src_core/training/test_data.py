@@ -61,14 +61,39 @@ def test_a_step_is_the_same_whatever_came_before(stacks: data.StackSource) -> No
 
 def test_a_sample_has_the_promised_shapes_and_no_empty_object(stacks: data.StackSource) -> None:
     samples = _samples(stacks)
-    for step in range(4):
+    sides = set()
+    for step in range(9):
         sample = samples[step]
-        assert sample.images.shape == (2 + 3, 64, 64, 3)
+        y0, x0, y1, x1 = sample.window_yxyx
+        side = sample.images.shape[1]
+        sides.add(side)
+        assert (y1 - y0, x1 - x0) == (64, 64)
+        assert 0 <= y0 <= side - 64
+        assert 0 <= x0 <= side - 64
+        assert not y0 % 8
+        assert not x0 % 8
+        assert sample.images.shape == (2 + 3, side, side, 3)
+        assert sample.labels.shape == (2 + 3, side // 4, side // 4)
         assert sample.images.dtype == np.uint8
         assert sample.image_masks.shape == (2, 2, 32, 32)
         assert sample.stack_masks.shape == (3, 3, 32, 32)
         assert sample.image_masks.any((2, 3)).all()
         assert sample.stack_masks[0].any((1, 2)).all()  # all are on the first slice
+    assert len(sides) > 1  # the encoder sees more than what is asked about, now and then
+
+
+def test_what_is_asked_about_lies_in_the_window(stacks: data.StackSource) -> None:
+    samples = _samples(stacks)
+    found = [samples[step] for step in range(9)]
+    assert any(s.window_yxyx[0] for s in found)
+    for sample in found:
+        y0, x0, y1, x1 = (n // 4 for n in sample.window_yxyx)
+        there = sample.labels[:, y0:y1, x0:x1]
+        masks = np.concatenate([sample.image_masks.reshape(-1, 32, 32), sample.stack_masks[0]])
+        planes = [*np.repeat(there[:2], 2, axis=0), *np.repeat(there[2:3], 3, axis=0)]
+        for mask, plane in zip(masks, planes, strict=True):
+            inside = plane[mask[1::2, 1::2]]
+            assert inside.size < 12 or (inside == np.bincount(inside[inside > 0]).argmax()).mean() > 0.6
 
 
 def test_background_is_far_from_objects_and_only_where_it_is_known(
