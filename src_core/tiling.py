@@ -31,6 +31,9 @@ MIN_GAIN = 1.25
 """Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
 ZOOMS = (2, 4)
 """Enlarged grids."""
+CLOSE = 1 / 2
+"""Of a network with native tiles, enlarged ones are so much smaller: it was trained on crops of that size, and answers
+better there; what is small needs no more around it."""
 FAR_PX = 128
 """From afar, the plane is at least this long in network pixels."""
 SAMPLES = 8
@@ -279,7 +282,8 @@ def tiled(shape: tuple[int, int], size: int, max_zoom: float = MAX_ZOOM, multipl
     grids: list[Grid] = []
     for zoom in zooms:
         overlap = OVERLAP if zoom == 1 else OTHER_OVERLAP
-        rows, columns = (_spans(n, round(size / zoom), overlap) for n in shape)
+        side = size * CLOSE if zoom > 1 and max_zoom < float("inf") else size
+        rows, columns = (_spans(n, round(side / zoom), overlap) for n in shape)
         first = grids[-1].first + len(grids[-1]) if grids else 1
         grids.append(Grid(zoom, rows, columns, first, multiple))
     grids.sort(key=lambda grid: grid.zoom)
