@@ -10,6 +10,7 @@ may be smaller than 512 px: its frame is then the top-left part of the 512 px fr
 
 from __future__ import annotations
 
+import functools
 from typing import cast
 
 import torch
@@ -61,16 +62,17 @@ class NanoMaskDecoder(MaskDecoder):
             nn.init.normal_(cast(MLP, mlp).layers[-1].bias, std=0.5)  # type: ignore[arg-type]
 
     def forward_all(
-        self, features: Features, image_pe: Tensor, sparse: Tensor, dense: Tensor, fine: Tensor
+        self, features: Features, image_pe: Tensor, sparse: Tensor, dense: Tensor, fine: Tensor, count: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decode B prompts about G tiles, B a multiple of G, in the order of the tiles.
 
-        `sparse`, `dense` and `fine` come from `NanoPromptEncoder.encode`.
+        `sparse`, `dense` and `fine` come from `NanoPromptEncoder.encode`; `count` is M, 1 for the single mask or 4
+        for the candidates, too.
 
         Returns
         -------
         tuple of Tensor
-            Logits (B, 4, H, W) at 2 px, predicted IoU (B, 4), the IoU token (B, C) and the image after the
+            Logits (B, M, H, W) at 2 px, predicted IoU (B, M), the IoU token (B, C) and the image after the
             transformer (B, C, h, w).
         """
         image, high4, high2 = features
@@ -86,17 +88,15 @@ class NanoMaskDecoder(MaskDecoder):
         bias = cast(Tensor, second.bias).reshape(-1, 1, 1)
         x4 = act(norm(upscaled + high4 + pointwise(self.lift, fine)))
         x4 = x4 + F.relu(self.refine(x4))
-        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
-        hyper = torch.stack(
-            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], 1
-        )
+        mlps = list(self.output_hypernetworks_mlps)[:count]
+        hyper = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(mlps)], 1)
 
         folded = torch.einsum("bmo,iokl->bmkli", hyper, second.weight).flatten(1, 3)
         own = F.pixel_shuffle((folded @ x4.flatten(2)).unflatten(2, x4.shape[-2:]), 2)
         grouped = hyper.reshape(len(high2), -1, hyper.shape[-1])
         shared = grouped @ (high2 + bias).flatten(2)
         logits = own + shared.reshape(own.shape)
-        return logits, self.iou_prediction_head(tokens[:, 0]), tokens[:, 0], keys
+        return logits, self.iou_prediction_head(tokens[:, 0])[:, :count], tokens[:, 0], keys
 
 
 def _upscaled(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
@@ -137,7 +137,10 @@ class Nano(Sam):
     ) -> Decoded:
         """Answer B prompts about one tile; `masks` covers the tile only, (B, 1, H / 2, W / 2)."""
         wanted = slice(1, None) if multimask_output else slice(0, 1)
-        return Decoded(*focus.answer(self._answer, features, points, boxes, masks, STRIDE_PX, wanted))
+        ask = functools.partial(
+            self._answer, count=self.mask_decoder.num_mask_tokens if multimask_output else 1
+        )
+        return Decoded(*focus.answer(ask, features, points, boxes, masks, STRIDE_PX, wanted))
 
     def decode_all(
         self,
@@ -152,7 +155,8 @@ class Nano(Sam):
         `grid_offset` (rows, columns) says where the tiles lie on the 64 x 64 grid of the frame; points and
         boxes are in pixels of the frame. Returns logits (B, 4, h, w), IoU (B, 4) and presence logit (B,).
         """
-        return self._answer(features, points, boxes, masks, torch.tensor([grid_offset]))
+        corners, count = torch.tensor([grid_offset]), self.mask_decoder.num_mask_tokens
+        return self._answer(features, points, boxes, masks, corners, count)
 
     def _answer(
         self,
@@ -161,6 +165,7 @@ class Nano(Sam):
         boxes: Tensor | None,
         masks: Tensor | None,
         corners: Tensor,
+        count: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         height, width = features[0].shape[-2:]
         embedding, high4, high2 = features
@@ -169,7 +174,7 @@ class Nano(Sam):
         pe = self.prompt_encoder.get_dense_pe()
         image_pe = torch.cat([pe[..., y : y + height, x : x + width] for y, x in corners.tolist()])
         logits, iou, token, keys = self.mask_decoder.forward_all(
-            (embedding, high4, high2), image_pe, sparse, dense, fine
+            (embedding, high4, high2), image_pe, sparse, dense, fine, count
         )
         correction, presence = self.evidence(token, keys, logits, masks, fine[:, -N_BELONGING:])
         return logits, iou + correction, presence
