@@ -151,20 +151,24 @@ class Session(Writing):
                 writing = found | dict.fromkeys(ended, nothing)
                 with suppress(Meanwhile):  # a brush stroke does not wait: look again
                     return self._write(
-                        edit,
-                        plane,
-                        writing,
-                        settings,
-                        started,
-                        lambda writing=writing: all(self._open(k, plane) for k in writing),  # type: ignore[misc]
+                        edit, plane, writing, settings, started, partial(self._all_open, writing, plane)
                     )
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
-        """Write masks of new objects on a plane; it becomes an anchor; undoing as in `write_step`."""
-        with self._lock:
-            started = [k for k in masks if self._unused(k)]
-            anchored = [c for k in masks for c in anchored_settings(self.objects[k], plane)]
-            self._write(edit, plane, masks, anchored, started)
+        """Write masks of new objects on a plane; it becomes an anchor; what is one already is left alone.
+
+        Undoing is as in `write_step`.
+        """
+        written = False
+        while not written:
+            with self._lock, suppress(Meanwhile):
+                found = {k: m for k, m in masks.items() if self._open(k, plane)}
+                started = [k for k in found if self._unused(k)]
+                anchored = [c for k in found for c in anchored_settings(self.objects[k], plane)]
+                if found:
+                    still = partial(self._all_open, found, plane)
+                    self._write(edit, plane, found, anchored, started, still)
+                written = True
         self.objects_changed.emit()
 
     def change_plane(
@@ -175,9 +179,10 @@ class Session(Writing):
 
     def clear_step(self, edit: Edit, plane: PlaneRef, identity: int) -> None:
         """Remove what an earlier propagation left of an object on a plane, as part of `edit`."""
-        with self._lock:
+        with self._lock, suppress(Meanwhile):
             if self._open(identity, plane):
-                self._clear(edit, plane, identity, left_settings(self.objects[identity], plane))
+                settings = left_settings(self.objects[identity], plane)
+                self._clear(edit, plane, identity, settings, partial(self._all_open, (identity,), plane))
 
     def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
         """Note what a complete propagation of an object started from, as part of `edit`.
@@ -237,6 +242,9 @@ class Session(Writing):
     def _unused(self, identity: int) -> bool:
         """Say whether the user would not miss an object."""
         return self._object(identity).bare and identity != self.current
+
+    def _all_open(self, identities: Iterable[int], plane: PlaneRef) -> bool:
+        return all(self._open(k, plane) for k in identities)
 
     def _open(self, identity: int, plane: PlaneRef) -> bool:
         """Say whether propagation may change an object on a plane."""

@@ -121,6 +121,13 @@ class Writing(Objects):
         self.census.changed(plane, change.box_yxyx)
         self.labels_changed.emit(plane, change.box_yxyx)
 
-    def _clear(self, edit: Edit, plane: PlaneRef, identity: int, settings: Settings = ()) -> None:
-        shape = self.volume.plane_shape(plane.axis)
-        self._write(edit, plane, {identity: np.zeros(shape, np.bool_)}, settings)
+    def _clear(
+        self,
+        edit: Edit,
+        plane: PlaneRef,
+        identity: int,
+        settings: Settings = (),
+        still: Callable[[], bool] = lambda: True,
+    ) -> None:
+        nothing = np.zeros(self.volume.plane_shape(plane.axis), np.bool_)
+        self._write(edit, plane, {identity: nothing}, settings, still=still)

@@ -145,7 +145,13 @@ def test_a_window_of_nano_says_what_its_crop_would_say() -> None:
         logits, iou, presence = model.decode_all(crop, points, None, None, corner)
         logits = logits - logits.max() - 1  # nothing reaches the border: not asked again
         found = focus.answer(
-            lambda *given: (logits, *model._answer(*given, 4)[1:]), features, points, None, None, 8, slice(0, 4)
+            lambda *given: (logits, *model._answer(*given, 4)[1:]),
+            features,
+            points,
+            None,
+            None,
+            8,
+            slice(0, 4),
         )
     top, left = (4 * n for n in corner)
     torch.testing.assert_close(found[0][:, :, top : top + 128, left : left + 128], logits)

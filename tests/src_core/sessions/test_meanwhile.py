@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from src_core.history import Edit
 from src_core.session import Session, merge, open_session, replay
 from src_core.types import PlaneRef
 from tests.src_core.sessions import script
@@ -45,15 +47,35 @@ def _replayed(session: Session, folder: Path) -> np.ndarray:
     return np.asarray(replay(folder / "cells.sam.zarr", folder / "again.zarr").labels.array[:])
 
 
+def _step(session: Session, edit: Edit, plane: PlaneRef) -> None:
+    session.write_step(edit, plane, {1: script.round_at(20, 20)}, {1: 0.5})
+
+
+def _drafts(session: Session, edit: Edit, plane: PlaneRef) -> None:
+    session.write_drafts(edit, plane, {1: script.round_at(20, 20)})
+
+
+def _clear(session: Session, edit: Edit, plane: PlaneRef) -> None:
+    session.clear_step(edit, plane, 1)
+
+
+@pytest.mark.parametrize("write", [_step, _drafts, _clear])
 def test_a_stroke_while_its_slice_is_written_is_neither_lost_nor_left_behind(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Session, Edit, PlaneRef], None],
 ) -> None:
+    if write is _clear:
+        with session.edit("propagate object 1") as edit:
+            for z in (1, 2, 3):
+                session.write_step(edit, PlaneRef("z", z), {1: script.round_at(30, 10)}, {1: 0.5})
     begun = _slowly(session, monkeypatch, "read_plane")
 
     def work() -> None:
         with session.edit("propagate object 1") as edit:
             for z in (1, 2, 3):
-                session.write_step(edit, PlaneRef("z", z), {1: script.round_at(20, 20)}, {1: 0.5})
+                write(session, edit, PlaneRef("z", z))
 
     worker = threading.Thread(target=work, name="worker")
     worker.start()
@@ -63,6 +85,9 @@ def test_a_stroke_while_its_slice_is_written_is_neither_lost_nor_left_behind(
     session.record([(Z2, box, before, before + 1)])
     worker.join()
     assert Z2 in session.objects[1].anchors and Z2 not in session.objects[1].scores
+    own = np.asarray(session.labels.array[2]) == 1
+    assert own[15:20, 15:20].all()
+    assert own.sum() == 25 + (write is _clear) * script.round_at(30, 10).sum()
     assert np.array_equal(_replayed(session, tmp_path), session.labels.array[:])
     while session.undo():
         pass
