@@ -28,12 +28,17 @@ def session(tmp_path: Path) -> Session:
     return session
 
 
-def _slowly(session: Session, monkeypatch: pytest.MonkeyPatch, name: str) -> threading.Event:
-    """Let a method of the labels take long on the worker's thread; returns the event that it has begun."""
+def _slowly(
+    session: Session, monkeypatch: pytest.MonkeyPatch, name: str, index: int | None = None
+) -> threading.Event:
+    """Let a method of the labels take long on the worker's thread; returns the event that it has begun.
+
+    With an `index`, only on that slice.
+    """
     begun, method = threading.Event(), getattr(session.labels, name)
 
     def slow(*args: Any, **options: Any) -> Any:
-        if threading.current_thread().name == "worker":
+        if threading.current_thread().name == "worker" and index in (None, *args[1:2]):
             begun.set()
             time.sleep(0.15)
         return method(*args, **options)
@@ -70,7 +75,7 @@ def test_a_stroke_while_its_slice_is_written_is_neither_lost_nor_left_behind(
         with session.edit("propagate object 1") as edit:
             for z in (1, 2, 3):
                 session.write_step(edit, PlaneRef("z", z), {1: script.round_at(30, 10)}, {1: 0.5})
-    begun = _slowly(session, monkeypatch, "read_plane")
+    begun = _slowly(session, monkeypatch, "read_plane", 2)
 
     def work() -> None:
         with session.edit("propagate object 1") as edit:
