@@ -9,6 +9,7 @@ tile is its frame in pixels of the plane, and may reach beyond the plane where t
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -169,7 +170,7 @@ def upscale(model: Sam, logits: Tensor, tile: Tile) -> Tensor:
     """Bring low-resolution logits (B, M, h, w) to the size of the tile on the plane."""
     if not model.native_tiles:
         return _upscale_by_way_of_the_input(logits, model.image_size, tile)
-    rows, columns = (_weights(model, tile, axis, (0, tile.shape[axis])).to(logits.device) for axis in (0, 1))
+    rows, columns = (_weights(model, tile, axis).to(logits.device) for axis in (0, 1))
     return rows @ logits @ columns.mT
 
 
@@ -188,7 +189,7 @@ def paint(model: Sam, logits: Tensor, tile: Tile, mask: NDArray[np.bool_]) -> No
         mask[:] = (upscale(model, logits[None, None], tile)[0, 0] > model.mask_threshold).cpu().numpy()
         return
     (rows, used_rows), (columns, used_columns) = (
-        (_weights(model, tile, axis, span).to(logits.device)[:, used], used)
+        (_weights(model, tile, axis)[slice(*span), used].to(logits.device), used)
         for axis, (span, used) in enumerate(spans)
     )
     part = rows @ logits[used_rows, used_columns] @ columns.mT
@@ -217,18 +218,24 @@ def _reached(model: Sam, tile: Tile, axis: int, inside: tuple[int, int]) -> tupl
     return (start, max(start, stop)), slice(max(0, min(used[0], size - 1)), min(size, max(used[1], 1)))
 
 
-def _weights(model: Sam, tile: Tile, axis: int, span: tuple[int, int]) -> Tensor:
-    """Return how pixels start..stop of a tile are made of its low-resolution ones along an axis, (n, size).
+def _weights(model: Sam, tile: Tile, axis: int) -> Tensor:
+    """Return how the pixels of a tile are made of its low-resolution ones along an axis, (n, size)."""
+    shape = (tile.shape[axis], tile.input_hw[axis], low_res_shape(model, tile)[axis])
+    return _weights_of(model.native_tiles, *shape)
+
+
+@functools.lru_cache(8)
+def _weights_of(native_tiles: bool, length: int, input_length: int, size: int) -> Tensor:
+    """Return the weights (length, size) of an axis; tiles of a plane are alike, and so are those of a stack.
 
     nano's are interpolated in one step, whose positions agree with the resize in `encode`. The others' are by way of
     the network's input without its padding, as the reference does.
     """
-    zoom, size = tile.zoom_yx[axis], low_res_shape(model, tile)[axis]
-    places = (torch.arange(*span, dtype=torch.float64) + 0.5) * zoom - 0.5
-    step = LOW_RES[model.native_tiles]
-    if model.native_tiles:
+    places = (torch.arange(length, dtype=torch.float64) + 0.5) * (input_length / length) - 0.5
+    step = LOW_RES[native_tiles]
+    if native_tiles:
         return _interpolation((places + 0.5) / step - 0.5, size)
-    last = tile.input_hw[axis] - 1
+    last = input_length - 1
     places = places.clamp(0, last)
     low = places.floor()
     first, second = (_interpolation((p + 0.5) / step - 0.5, size) for p in (low, (low + 1).clamp(max=last)))
