@@ -12,7 +12,7 @@ from src_core.embeddings.location import embeddings_beside
 from src_core.errors import CheckpointError
 from src_core.predictor import Predictor
 from src_core.session import Session
-from src_core.tiling import View
+from src_core.tiles import View
 from src_core.types import PlaneRef
 from src_core.worker import Job, Priority
 

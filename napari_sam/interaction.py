@@ -28,7 +28,7 @@ from napari_sam.workers import MainThread, make_worker, notify
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import SamError, SessionError, VolumeError
 from src_core.session import Session
-from src_core.tiling import View
+from src_core.tiles import View
 
 if TYPE_CHECKING:
     import napari

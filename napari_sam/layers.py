@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.errors import VolumeError
-from src_core.tiling import View
+from src_core.tiles import View
 from src_core.types import PlaneRef
 from src_core.volumes import Volume, open_volume
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from src_core import frames
 from src_core.errors import PromptError
 from src_core.model.sam import Features, Sam
-from src_core.tiling import Extent, Tiling
+from src_core.tiles import Extent
+from src_core.tiling import Tiling
 from src_core.volumes import Plane
 
 

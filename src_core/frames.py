@@ -24,7 +24,7 @@ from src_core.masks import bounds
 from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX
 from src_core.model.sam import Features, Sam
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tile
+from src_core.tiles import Extent, Tile
 
 BOOL_LOGIT = 6.0
 """What a bool mask becomes as a dense prompt: plus inside, minus outside."""

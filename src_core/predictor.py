@@ -23,7 +23,8 @@ from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
 from src_core.questions import EYES, Question
-from src_core.tiling import Extent, Tile, Tiling
+from src_core.tiles import Extent, Tile
+from src_core.tiling import Tiling
 from src_core.types import Cancelled, Candidates, Progress
 from src_core.volumes import Plane, open_volume
 

@@ -11,7 +11,8 @@ import numpy as np
 from src_core import frames, tiling
 from src_core.masks import bounds
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tile, Tiling, View
+from src_core.tiles import Extent, Tile, View
+from src_core.tiling import Tiling
 from src_core.types import Candidates
 
 SMALL = 12

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-Extent = tuple[float, float, float, float]
-"""(y0, x0, y1, x1) in pixels of the plane, half-open."""
+from src_core.tiles import Extent, Grid, Tile, side_px
 
 MAX_ZOOM = 2.0
 """Small planes are enlarged at most this much as a whole; for small objects on them there are enlarged grids."""
@@ -25,8 +23,6 @@ OVERLAP = 5 / 16
 """Neighbouring tiles share this part of their side, so that an object smaller than it lies whole in one."""
 OTHER_OVERLAP = 1 / 2
 """The same for grids that are not native: few of their tiles are ever encoded, so objects get more room."""
-MARGIN = 0.05
-"""A prompt fits a tile if this fraction of the tile's side is free around it."""
 MIN_GAIN = 1.25
 """Tiles that would show the plane less than this much larger than the overview are not worth encoding."""
 ZOOMS = (2, 4)
@@ -36,119 +32,6 @@ CLOSE = 1 / 2
 better there; what is small needs no more around it."""
 FAR_PX = 128
 """From afar, the plane is at least this long in network pixels."""
-SAMPLES = 8
-"""At so many places a tile, at least, is looked which tile shows them best."""
-NEAR = 16
-"""Of tiles in view, at most so many rows and columns around the focus are considered: a plane may have thousands."""
-MAX_STRETCH = 1 / 3
-"""Sides of a tile are stretched by at most this much, so that the network need not pad them."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What of a plane is looked at.
-
-    Attributes
-    ----------
-    extent
-        (y0, x0, y1, x1) in pixels of the plane.
-    focus
-        (y, x), where the next click is most likely.
-    """
-
-    extent: Extent
-    focus: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of the plane and its size as network input.
-
-    Attributes
-    ----------
-    y0, x0, y1, x1
-        Half-open rectangle in pixels of the plane.
-    input_hw
-        (height, width) in network pixels, without padding.
-    """
-
-    y0: int
-    x0: int
-    y1: int
-    x1: int
-    input_hw: tuple[int, int]
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """(y0, x0, y1, x1) in pixels of the plane."""
-        return (self.y0, self.x0, self.y1, self.x1)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width) in pixels of the plane."""
-        return (self.y1 - self.y0, self.x1 - self.x0)
-
-    @property
-    def zoom_yx(self) -> tuple[float, float]:
-        """Network pixels per pixel of the plane."""
-        return (self.input_hw[0] / self.shape[0], self.input_hw[1] / self.shape[1])
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Overlapping tiles of one resolution, row by row.
-
-    Attributes
-    ----------
-    zoom
-        Network pixels per pixel of the plane.
-    rows, columns
-        Where tiles begin and end, in pixels of the plane.
-    first
-        The index of the first tile among all tiles of the plane.
-    multiple
-        Of this many network pixels are the sides of a tile, if that takes little.
-    """
-
-    zoom: float
-    rows: tuple[tuple[int, int], ...]
-    columns: tuple[tuple[int, int], ...]
-    first: int = 0
-    multiple: int = 1
-
-    def __len__(self) -> int:
-        return len(self.rows) * len(self.columns)
-
-    def tile(self, index: int) -> Tile:
-        """Return the tile at a position within the grid."""
-        row, column = divmod(index, len(self.columns))
-        (y0, y1), (x0, x1) = self.rows[row], self.columns[column]
-        height, width = (_side(n * self.zoom, self.multiple) for n in (y1 - y0, x1 - x0))
-        return Tile(y0, x0, y1, x1, (height, width))
-
-    def best(self, extent: Extent) -> tuple[int, float]:
-        """Return the tile that shows `extent` with most room around it, and that room less the margin."""
-        rooms = [_free(spans, extent[d], extent[d + 2]) for d, spans in enumerate((self.rows, self.columns))]
-        row, column = (int(r.argmax()) for r in rooms)
-        sides = [spans[0][1] - spans[0][0] for spans in (self.rows, self.columns)]
-        room = min(float(rooms[0][row]), float(rooms[1][column]), max(sides)) - MARGIN * min(sides)
-        return self.first + row * len(self.columns) + column, room
-
-    def showing(self, view: View) -> list[int]:
-        """Return the tiles that are best for some pixel in view, those for pixels near its focus first."""
-        distances = []
-        for d, spans in enumerate((self.rows, self.columns)):
-            places = np.linspace(
-                view.extent[d], max(view.extent[d + 2] - 1, view.extent[d]), SAMPLES * len(spans)
-            )
-            places = np.append(places, np.clip(view.focus[d], places[0], places[-1]))
-            best = _free(spans, places[:, None], places[:, None] + 1).argmax(1)
-            away = np.abs(places - view.focus[d])
-            found = sorted((float(away[best == i].min()), int(i)) for i in np.unique(best))
-            distances.append(found[:NEAR])
-        rows, columns = distances
-        tiles = sorted((max(down, right), r, c) for down, r in rows for right, c in columns)
-        return [self.first + r * len(self.columns) + c for _, r, c in tiles]
 
 
 @dataclass(frozen=True)
@@ -238,19 +121,8 @@ class Tiling(Sequence[Tile]):
 def whole(shape: tuple[int, int], size: int, max_zoom: float = float("inf"), multiple: int = 1) -> Tile:
     """Return the plane as one tile, its longest side about `size` network pixels; see `tiled`."""
     zoom = min(size / max(shape), max_zoom)
-    height, width = (_side(n * zoom, multiple) for n in shape)
+    height, width = (side_px(n * zoom, multiple) for n in shape)
     return Tile(0, 0, *shape, (height, width))
-
-
-def _side(length: float, multiple: int) -> int:
-    """Return a side of about `length` network pixels, a multiple of `multiple` where that changes it little.
-
-    What a network sees in padding it takes for the end of the object, and objects at the rim of a plane then lose
-    theirs; a picture that is a little too wide costs nothing.
-    """
-    side = max(1, int(length + 0.5))
-    whole = max(1, int(side / multiple + 0.5)) * multiple
-    return whole if abs(whole - side) <= MAX_STRETCH * side else side
 
 
 @functools.lru_cache(64)
@@ -297,13 +169,3 @@ def _spans(length: int, side: int, share: float) -> tuple[tuple[int, int], ...]:
     count = int(np.ceil((length - overlap) / (side - overlap)))
     starts = np.rint(np.linspace(0, length - side, count)).astype(int)
     return tuple((int(s), int(s) + side) for s in starts)
-
-
-def _free(
-    spans: tuple[tuple[int, int], ...], start: float | NDArray[np.float64], stop: float | NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the free pixels on either side of start..stop within each span; the plane's own ends are no limits."""
-    starts, stops = np.array(spans, np.float64).T
-    before = np.where(starts == spans[0][0], np.inf, start - starts)
-    after = np.where(stops == spans[-1][1], np.inf, stops - stop)
-    return np.minimum(before, after)

@@ -20,7 +20,8 @@ from src_core.model.nano_encoder import STRIDE_PX
 from src_core.model.sam import Features, Sam
 from src_core.predictor import BATCH, Predictor
 from src_core.prompts import Prompts
-from src_core.tiling import Extent, Tile, Tiling
+from src_core.tiles import Extent, Tile
+from src_core.tiling import Tiling
 from src_core.types import Candidates
 
 WINDOWS_PX = (128, 256)

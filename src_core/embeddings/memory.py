@@ -10,7 +10,7 @@ from src_core.embedding import Embedding
 from src_core.embeddings.store import EmbeddingStore
 from src_core.predictor import Predictor
 from src_core.questions import expected
-from src_core.tiling import View
+from src_core.tiles import View
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from src_core.embedding import Embedding
 from src_core.embeddings.stamps import STAMP_BYTES
 from src_core.model.sam import Features, Sam
-from src_core.tiling import Extent, Tiling
+from src_core.tiles import Extent
+from src_core.tiling import Tiling
 from src_core.volumes import Plane
 
 DIGEST_BYTES = 16

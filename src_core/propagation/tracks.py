@@ -13,7 +13,7 @@ from src_core.masks import Mask, PackedMask, bounds, innermost
 from src_core.prompts import Prompts
 from src_core.propagation.motion import STILL, Shift, moved
 from src_core.propagation.settings import confidence
-from src_core.tiling import Extent
+from src_core.tiles import Extent
 from src_core.types import Candidates
 
 FAINT_LOGIT = -4.0

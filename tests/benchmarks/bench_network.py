@@ -24,6 +24,7 @@ from src_core import frames, tiling, zoo
 from src_core.evaluation import markdown_table
 from src_core.model.builder import build_sam
 from src_core.model.sam import Sam
+from src_core.tiles import Tile
 from tests.benchmarks import eager_sam, peer_hf
 from tests.src_core.model.golden import CASES, Golden, draw
 
@@ -158,7 +159,7 @@ class Bench:
         self.add("nano: one click", click, None, None, often=10)
 
 
-def paint(sam: Sam, logits: Tensor, tile: tiling.Tile) -> None:
+def paint(sam: Sam, logits: Tensor, tile: Tile) -> None:
     """Make masks of the plane of logits (M, h, w)."""
     for low in logits:
         frames.paint(sam, low, tile, np.zeros(tile.shape, np.bool_))

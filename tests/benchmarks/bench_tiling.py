@@ -23,7 +23,8 @@ from src_core.masks import Mask, bounds, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.synthetic import make_stack
-from src_core.tiling import OVERLAP, Tile
+from src_core.tiles import Tile
+from src_core.tiling import OVERLAP
 
 Way = Callable[[Embedding, Prompts], Mask]
 FIRST_SEED = 8_400_000

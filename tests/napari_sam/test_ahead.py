@@ -13,7 +13,7 @@ from napari_sam.layers import plane_on_screen, view_on_screen
 from src_core.embedding import Embedding
 from src_core.predictor import Predictor
 from src_core.questions import expected
-from src_core.tiling import View
+from src_core.tiles import View
 from src_core.types import PlaneRef
 from tests.napari_sam.conftest import Desk
 from tests.src_core.networks import random_nano

@@ -13,7 +13,7 @@ from src_core import frames, tiling
 from src_core.model.sam import Sam
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.tiling import Tile
+from src_core.tiles import Tile
 from tests.benchmarks import eager_sam
 from tests.src_core.networks import random_nano
 

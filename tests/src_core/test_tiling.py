@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src_core import questions, tiling
-from src_core.tiling import Grid, Tile, View
+from src_core.tiles import MARGIN, MAX_STRETCH, Grid, Tile, View
 
 SIZE = 512
 SHAPES = [
@@ -99,7 +99,7 @@ def test_any_object_smaller_than_the_overlap_lies_whole_in_the_best_tile(
 ) -> None:
     tiles = tiling.tiled(shape, SIZE)
     rng = np.random.default_rng(0)
-    largest = int((tiling.OVERLAP - 2 * tiling.MARGIN) * SIZE / zoom)
+    largest = int((tiling.OVERLAP - 2 * MARGIN) * SIZE / zoom)
     for _ in range(200):
         height, width = (int(rng.integers(1, min(n, largest) + 1)) for n in shape)
         y, x = int(rng.integers(0, shape[0] - height + 1)), int(rng.integers(0, shape[1] - width + 1))
@@ -125,7 +125,7 @@ def test_an_object_goes_to_the_finest_tile_that_has_room_for_it(side: int) -> No
     finer = [
         t for g in tiles.grids if tiles.zoom(index) < g.zoom <= 1 for t in tiles[g.first : g.first + len(g)]
     ]
-    room = tiling.MARGIN * SIZE
+    room = MARGIN * SIZE
     for tile in finer:
         gaps = (start - tile.y0, start - tile.x0, tile.y1 - start - side, tile.x1 - start - side)
         assert min(gaps) < room / (tile.input_hw[0] / tile.shape[0]) + 1
@@ -209,7 +209,14 @@ def test_sides_become_multiples_of_what_the_network_needs_unless_that_stretches_
     for tile, before in zip(tiles, plain, strict=True):
         for side, was in zip(tile.input_hw, before.input_hw, strict=True):
             nearest = max(32, int(was / 32 + 0.5) * 32)
-            assert side == (nearest if abs(nearest - was) <= tiling.MAX_STRETCH * was else was) <= SIZE
+            assert side == (nearest if abs(nearest - was) <= MAX_STRETCH * was else was) <= SIZE
     assert tiling.tiled((100, 100), SIZE, multiple=32).overview.input_hw == (192, 192)
     assert tiling.tiled((200, 512), SIZE, multiple=32).overview.input_hw == (192, 512)
     assert tiling.tiled((10, 512), SIZE, multiple=32).overview.input_hw == (10, 512)
+
+
+def test_enlarged_tiles_are_half_the_size_where_the_network_takes_any() -> None:
+    plane, near = (1000, 1000), (SIZE // 2, SIZE // 2)
+    sides = {g.zoom: g.tile(0).input_hw for g in tiling.tiled(plane, SIZE).grids if g.zoom >= 1}
+    assert sides == {1: (SIZE, SIZE), 2: near, 4: near}
+    assert {g.tile(0).input_hw for g in tiling.tiled(plane, SIZE, float("inf")).grids} == {(SIZE, SIZE)}
