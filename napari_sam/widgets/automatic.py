@@ -138,6 +138,7 @@ class AutomaticWidget(Container):
         image = self.interaction.image
         if image is not self._film:
             self._film = image
+            self.report.value = NO_IMAGE if image is None else ""
             axis, sure = (None, False) if image is None else time_of(image)
             self._ways = [SEEDS, LINK] if axis is None else [SEEDS, LINK, FOLLOW]
             self.method.reset_choices()
@@ -237,7 +238,7 @@ class AutomaticWidget(Container):
             axis=on_screen.plane.axis,
             t=on_screen.plane.t,
             start=first,
-            stop=last + 1,
+            stop=min(last + 1, session.volume.n_planes(on_screen.plane.axis)),
             thresholds=self.thresholds,
             links=LinkSettings(method="seeds" if self.method.value == SEEDS else "link"),
         )
@@ -289,4 +290,4 @@ def _summary(progress: AutomaticProgress, stopped: bool) -> str:
     words = f"{progress.made} draft object{'s' * (progress.made != 1)}"
     if progress.left_out:
         words += f"; {progress.left_out} were labelled already"
-    return f"{words}. The least sure is on screen."
+    return f"{words}. The least sure is on screen." if progress.made else f"{words}."

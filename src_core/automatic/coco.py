@@ -15,6 +15,7 @@ from src_core.files import write_atomically
 from src_core.masks import PackedMask
 
 Json = dict[str, Any]
+MAX_ID = int(np.iinfo(np.uint32).max)
 
 
 def write_coco(
@@ -64,7 +65,8 @@ def read_coco(path: str | Path) -> tuple[dict[int, MaskRecord], tuple[int, int]]
     Raises
     ------
     PromptError
-        The file is not in this format, or a mask does not fit its image.
+        The file is not in this format, a mask does not fit its image, or ids are no labels: 0, negative, given
+        twice or beyond 32 bits.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -77,7 +79,13 @@ def read_coco(path: str | Path) -> tuple[dict[int, MaskRecord], tuple[int, int]]
                 continue
             if mask.shape != shape:
                 raise PromptError(f"{path}: a mask of {mask.shape} on an image of {shape}")
-            found[int(annotation["id"])] = _record(annotation, mask)
+            identity = int(annotation["id"])
+            if identity in found or not 0 < identity <= MAX_ID:
+                raise PromptError(
+                    f"{path}: annotation ids must be from 1 to {MAX_ID}, each once, as labels have them; "
+                    f"got {identity}{' twice' if identity in found else ''}"
+                )
+            found[identity] = _record(annotation, mask)
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, PromptError):
             raise

@@ -12,11 +12,21 @@ from scipy import ndimage as ndi
 
 from src_core.automatic.coco import read_coco, write_coco
 from src_core.automatic.records import MaskRecord, label_image
-from src_core.errors import PromptError
+from src_core.errors import PromptError, VolumeError
 from src_core.files import write_atomically
 from src_core.labels import LabelVolume
+from src_core.labels.files import disk_errors
 from src_core.masks import PackedMask
 
+OME_UNITS = {
+    "nanometer": "nm",
+    "micrometer": "µm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+    "angstrom": "Å",
+}
+"""How OME-TIFF calls the units of lengths."""
 Scores = Callable[[int, int], float]
 """Returns the confidence of an object on a slice: scores(slice, id)."""
 
@@ -44,10 +54,27 @@ def labels_to_coco(
 ) -> list[Path]:
     """Write the objects of each slice to `<folder>/<axis><slice>.json`, in the format of SA-1B.
 
-    Slices without objects have no file.
+    Slices without objects have no file; files that earlier labels have left there are removed.
+
+    Raises
+    ------
+    VolumeError
+        The labels have no such axis.
+    SessionError
+        The disk refuses.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_axis(labels, axis)
+    with disk_errors(f"write {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        written = _write_slices(labels, folder, axis, t, scores)
+        for path in set(folder.glob(f"{axis}*.json")) - set(written):
+            if path.stem.removeprefix(axis).isdecimal():
+                path.unlink()
+    return written
+
+
+def _write_slices(labels: LabelVolume, folder: Path, axis: str, t: int, scores: Scores | None) -> list[Path]:
     written = []
     for index in range(labels.shape[labels.axes.index(axis)]):
         plane = labels.read_plane(axis, index, t)
@@ -74,9 +101,13 @@ def coco_to_labels(folder: str | Path, labels: LabelVolume, *, axis: str = "z", 
     Raises
     ------
     PromptError
-        A file is damaged, is not named after a slice, or is of a plane of another shape.
+        A file is damaged, is not named after a slice, or is of a plane of another shape; or there is none.
+    VolumeError
+        An id is too large for the labels' type.
     """
     paths = sorted(Path(folder).glob(f"{axis}*.json"))
+    if not paths:
+        raise PromptError(f"{folder} has no masks of slices along {axis}, such as {axis}00012.json")
     for path in paths:
         try:
             index = int(path.stem.removeprefix(axis))
@@ -91,28 +122,49 @@ def coco_to_labels(folder: str | Path, labels: LabelVolume, *, axis: str = "z", 
     return len(paths)
 
 
-def labels_to_tiff(labels: LabelVolume, path: str | Path, *, axis: str = "z", t: int = 0) -> None:
-    """Write a label volume as a TIFF, slice by slice: uint16, or uint32 where ids need it."""
+def labels_to_tiff(labels: LabelVolume, path: str | Path, *, t: int = 0) -> None:
+    """Write a label volume as an OME-TIFF (z, y, x), with its scale: uint16, or uint32 where ids need it.
+
+    Raises
+    ------
+    VolumeError
+        The labels have no slices.
+    """
     import tifffile
 
-    count = labels.shape[labels.axes.index(axis)]
-    largest = max((int(labels.read_plane(axis, k, t).max(initial=0)) for k in range(count)), default=0)
+    _check_axis(labels, "z")
+    count = labels.shape[labels.axes.index("z")]
+    largest = max((int(labels.read_plane("z", k, t).max(initial=0)) for k in range(count)), default=0)
     dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
-    shape = labels.read_plane(axis, 0, t).shape
+    shape = labels.read_plane("z", 0, t).shape
 
     def planes() -> Iterator[NDArray[Any]]:
         for index in range(count):
-            yield labels.read_plane(axis, index, t).astype(dtype)
+            yield labels.read_plane("z", index, t).astype(dtype)
 
+    # tifffile cannot take the planes of a volume one pixel wide one by one.
+    pixels = planes() if shape[1] > 1 else np.stack(list(planes()))
+    metadata: dict[str, Any] = {"axes": "ZYX"}
+    for axis in "zyx":
+        unit = OME_UNITS.get(labels.units.get(axis) or "")
+        if unit is not None:
+            key = f"PhysicalSize{axis.upper()}"
+            metadata |= {key: labels.scale[axis], f"{key}Unit": unit}
     write_atomically(
         Path(path),
         lambda part: tifffile.imwrite(
             part,
-            planes(),
+            pixels,
             shape=(count, *shape),
             dtype=dtype,
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": "ZYX"},
+            ome=True,
+            metadata=metadata,
         ),
     )
+
+
+def _check_axis(labels: LabelVolume, axis: str) -> None:
+    if axis not in labels.axes:
+        raise VolumeError(f"{labels.path} has no axis {axis}: its axes are {', '.join(labels.axes)}")

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from src_core.cli.auto_output import begin_exports, check_plane_output, export_stack, is_begun, write_plane
+from src_core.cli.auto_output import (
+    begin_exports,
+    check_exports,
+    check_plane_output,
+    export_stack,
+    is_begun,
+    write_plane,
+)
 from src_core.cli.options import (
     AxisOption,
     ChannelOption,
@@ -110,14 +117,20 @@ def auto(
     chosen = {"method": None if seeds is None else "seeds" if seeds else "link", "min_slices": min_slices}
     links = LinkSettings(**{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     how: dict[str, Any] = {"search": search, "thresholds": thresholds}
-    for_stacks = {"--range": planes, "--tiff": tiff, "--coco": coco}
+    for_stacks: dict[str, Any] = {
+        "--range": planes,
+        "--tiff": tiff,
+        "--coco": coco,
+        "--embeddings": embeddings,
+    }
+    check_exports(out, tiff, coco, tracks)
     if tracks is not None:
-        _refuse(
-            "for a whole time series (--tracks)", {"--plane": plane, "--time": time or None, **for_stacks}
-        )
+        other = {"--plane": plane, "--time": time or None, "--axis": None if axis == "z" else axis}
+        _refuse("for a whole time series (--tracks)", other | for_stacks)
         check_folder(tracks, overwrite=overwrite or is_begun(out, tracks), image=volume)
         _follow(load_predictor(model, device), volume, out, tracks, channel, overwrite, links=links, **how)
         return
+    for_stacks |= {"--seeds or --link": seeds, "--min-slices": min_slices}
     if not sliced:
         _refuse(f"for {volume.name}, which has no slices", {"--plane": plane, **for_stacks})
     if not sliced or plane is not None:

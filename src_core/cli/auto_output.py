@@ -27,6 +27,16 @@ def is_begun(out: Path, export: Path) -> bool:
     return str(export.absolute()) in (RecordShelf(out).noted("exports") or ())
 
 
+def check_exports(out: Path, *exports: Path | None) -> None:
+    """Raise `SessionError` for exports that would lie in the labels, or replace them or each other."""
+    from src_core.errors import SessionError
+
+    given = [path.resolve() for path in (out, *exports) if path is not None]
+    for n, path in enumerate(given):
+        if any(path == other or other in path.parents for other in given[:n]):
+            raise SessionError(f"{path} is, or lies in, what the same command writes; choose another path")
+
+
 def check_plane_output(out: Path, volume: Volume, overwrite: bool) -> None:
     """Raise `SessionError` unless the masks of one slice can be written to `out`."""
     from src_core.errors import SessionError
@@ -89,7 +99,7 @@ def export_stack(
 
     begin_exports(out, *(path for path in (tiff, coco) if path is not None))
     if tiff is not None:
-        write_aside(tiff, lambda part: labels_to_tiff(report.labels, part, axis=axis, t=t), overwrite=True)
+        write_aside(tiff, lambda part: labels_to_tiff(report.labels, part, t=t), overwrite=True)
     if coco is not None:
         labels_to_coco(
             report.labels,

@@ -174,6 +174,10 @@ def _counted(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     low, span = int(pairs[1].min(initial=0)), int(pairs[1].max(initial=0)) + 1
     if low < 0 or int(pairs[0].min(initial=0)) < 0:
         raise VolumeError("labels to compare are 0 or more")
+    if (int(pairs[0].max(initial=0)) + 1) * span > np.iinfo(np.int64).max:
+        ids, places = zip(*(np.unique(row, return_inverse=True) for row in pairs), strict=True)
+        found, counts = _counted(np.stack(places))
+        return np.stack([own[found[:, i]] for i, own in enumerate(ids)], 1), counts
     # One key a pair: sorting numbers is many times faster than sorting rows.
     keys, counts = np.unique(pairs[0] * span + pairs[1], return_counts=True)
     return np.stack([keys // span, keys % span], 1), counts

@@ -258,7 +258,7 @@ class LabelVolume(LabelReader):
         Raises
         ------
         VolumeError
-            No such plane.
+            No such plane, or an id is too large for the labels' type.
         SessionError
             The labels are open for reading only, or the disk is full.
         """
@@ -266,6 +266,8 @@ class LabelVolume(LabelReader):
             raise SessionError(f"{self.path} is open for reading only; open it with mode='r+'")
         y0, x0, y1, x1 = box_yxyx
         where, rows_first = plane_index(self.axes, self.shape, axis, index, t, (slice(y0, y1), slice(x0, x1)))
+        if (largest := int(ids.max(initial=0))) > np.iinfo(self.dtype).max:
+            raise VolumeError(f"{self.path} holds ids of {self.dtype}: {largest} is too large for it")
         part = ids.astype(self.dtype)
         with self._lock, disk_errors(f"write labels to {self.path}"):
             self.array[where] = part if rows_first else part.T

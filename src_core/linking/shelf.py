@@ -73,9 +73,8 @@ class RecordShelf(RunStore):
             self.replace(f"{name}.json", json.dumps(value).encode())
 
     def noted(self, name: str = "note") -> Any:
-        """Return the value last kept under a name, None if there is none."""
-        path = self.folder / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        """Return the value last kept under a name, None if there is none; raise `SessionError` if it is damaged."""
+        return self.read_json(f"{name}.json")
 
 
 def labels_of_run(

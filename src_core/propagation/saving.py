@@ -25,6 +25,7 @@ from src_core.propagation.store import RunStore
 from src_core.propagation.tracks import PropagationState
 from src_core.types import Cancelled, Progress
 from src_core.volumes import Volume
+from src_core.volumes.fingerprint import data_fingerprint
 from src_core.zoo.checkpoint import fingerprint
 
 
@@ -230,11 +231,16 @@ def checked_prompts(
     return volume.n_planes(axis)
 
 
+PROMPTED = "image content on the planes with prompts"
+"""In a request: all of these planes, of which the fingerprint of the image may show nothing."""
+
+
 def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, Any]:
     """Return what a run's answers depend on, as JSON: the image's identity, its contrast, and the network."""
     return {
         "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
         "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
+        "image content": data_fingerprint(volume),
         "contrast": list(volume.contrast_limits_of(c)),
         "model": [fingerprint(predictor.model), predictor.model.device.type],
     }
@@ -261,7 +267,7 @@ def _request(
             asked.append([index, k, p.points_yx.tolist(), p.labels.tolist(), box, _digest(p)])
     return {
         **described(predictor, volume, c),
-        "image content": pixels.hexdigest(),
+        PROMPTED: pixels.hexdigest(),
         "prompts": asked,
         "planes": [axis, start, stop, t, c],
         "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
@@ -280,11 +286,11 @@ def may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bo
     unfinished = store.request()
     if unfinished is not None and is_label_group(out):
         if unfinished == request:
-            return True
+            return not overwrite or store.is_sound()
         if not overwrite:
             differ = [k for k in request if unfinished.get(k) != request[k]]
             if "prompts" in differ:  # then other planes were looked at
-                differ = [k for k in differ if k != "image content"]
+                differ = [k for k in differ if k != PROMPTED]
             other = ", ".join(differ)
             raise SessionError(
                 f"{out} holds an unfinished run with another {other}: give the same again to finish it, "

@@ -124,7 +124,10 @@ class RunStore:
     def replace(self, name: str, content: bytes) -> None:
         """Write a file of the state: the old one or the new, never half of it."""
         part = self.folder / f"{name}.part"
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or after a power cut the new name may hold nothing
         os.replace(part, self.folder / name)
 
     def read(self, name: str) -> Arrays:
@@ -134,10 +137,33 @@ class RunStore:
             with np.load(path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
         except Exception as error:  # damaged zip files raise whatever their reader trips over
-            raise SessionError(
-                f"the state of the unfinished run in {path} cannot be read ({error}); "
-                "start again and overwrite the labels"
-            ) from error
+            raise _damaged(path, error) from error
+
+    def read_json(self, name: str) -> Any:
+        """Return the JSON value in a file of the state, None if there is none; raise `SessionError` if damaged."""
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except ValueError as error:
+            raise _damaged(path, error) from error
+
+    def is_sound(self) -> bool:
+        """Say whether every file of the state can be read."""
+        try:
+            for path in self.folder.glob("*.npz"):
+                self.read(path.name)
+            for path in self.folder.glob("*.json"):
+                self.read_json(path.name)
+        except SessionError:
+            return False
+        return True
+
+
+def _damaged(path: Path, error: Exception) -> SessionError:
+    return SessionError(
+        f"the state of the unfinished run in {path} cannot be read ({error}); "
+        "start again and overwrite the labels"
+    )
 
 
 def packed(arrays: Arrays) -> bytes:

@@ -140,16 +140,19 @@ def track_steps(
     request = {
         **described(predictor, volume, c),
         "time": time,
+        "channel": c,
         "search": asdict(search or SearchSettings()),
         "thresholds": asdict(thresholds or Thresholds()),
         "links": asdict(links or LinkSettings()),
     }
-    labels, shelf, _ = labels_of_run(volume, out, request, overwrite=overwrite)
+    labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
     series = Series(labels, time)
     note = shelf.noted() or {"done": 0}
     run = _Run(predictor, volume, series, c, cancelled or (lambda: False))
     run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
     run.embed = embed or run.embed
+    if not resumed:
+        run.forget_asides()
     if "tracks" not in note:
         for t in range(note["done"], len(series)):
             scores = yield from run.frame(t, (t, len(series)))
@@ -193,9 +196,18 @@ class _Run:
         self.series.write(plane, _waiting(label_image(records, self.volume.plane_shape(plane.axis))))
         return {plane: {k: r.score for k, r in enumerate(records, start=1)}}
 
+    def _aside(self, t: int) -> Path:
+        path = self.series.labels.path
+        return path.with_name(f"{path.name}.t{t}.zarr")
+
+    def forget_asides(self) -> None:
+        """Remove what an earlier run has left unfinished beside the labels."""
+        for aside in map(self._aside, range(len(self.series))):
+            if RecordShelf(aside).request() is not None:
+                shutil.rmtree(aside)
+
     def _stack(self, t: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, Scores | None]:
-        labels = self.series.labels
-        aside = labels.path.with_name(f"{labels.path.name}.t{t}.zarr")
+        aside = self._aside(t)
         steps = stack_steps(
             self.predictor,
             self.volume,

@@ -151,12 +151,15 @@ class Frames:
 
     def _divisions(self, after: dict[Node, Node], before: dict[Node, Node]) -> dict[Node, list[Node]]:
         """Return mother -> its two daughters, each within her and followed long enough."""
-        born: dict[Node, list[tuple[float, Node]]] = {}
+        mothers: dict[Node, tuple[float, Node]] = {}
         for (mother, daughter), part in self.inside.items():
             own = before.get(daughter) == mother
             if part >= self.settings.daughter_overlap and (own or daughter not in before):
                 if self._length(daughter, after) >= self.settings.min_daughter:
-                    born.setdefault(mother, []).append((part, daughter))
+                    mothers[daughter] = max((part, mother), mothers.get(daughter, (0.0, mother)))
+        born: dict[Node, list[tuple[float, Node]]] = {}
+        for daughter, (part, mother) in mothers.items():  # one that lies in two is born of one of them
+            born.setdefault(mother, []).append((part, daughter))
         found: dict[Node, list[Node]] = {}
         for mother, daughters in born.items():
             # One that goes on is a daughter only if the link is to one of those within the mother.

@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from src_core import Predictor, open_volume
-from src_core.automatic import SearchSettings
-from src_core.errors import PromptError, VolumeError
+from src_core.automatic import SearchSettings, Thresholds
+from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume
 from src_core.synthetic import make_stack
 from src_core.tracking import (
@@ -81,6 +81,15 @@ def test_a_fragment_that_does_not_last_is_no_division(tmp_path: Path) -> None:
     frames[3, 30:50, 50:60] = 2
     tracking = track_labels(written(frames, tmp_path))
     assert tracking.graph() == {} and len(tracking.tracks) == 1
+
+
+def test_what_begins_in_two_mothers_is_born_of_one_and_no_division_has_one_daughter(tmp_path: Path) -> None:
+    frames = blank(6)
+    frames[:3, 10:30, 10:30], frames[:3, 10:30, 30:50] = 1, 2
+    frames[3:, 10:18, 10:30], frames[3:, 10:18, 30:50], frames[3:, 20:30, 20:40] = 3, 4, 5
+    tracking = track_labels(written(frames, tmp_path), TrackSettings(min_overlap=0.6))
+    mothers = [parent for (parent,) in tracking.graph().values()]
+    assert len(tracking.tracks) == 5 and len(mothers) == 2 and len(set(mothers)) == 1
 
 
 def test_an_object_missed_once_keeps_its_id(tmp_path: Path) -> None:
@@ -262,3 +271,28 @@ def test_what_is_no_track_has_no_points(tmp_path: Path) -> None:
     kept = Tracking({k: v for k, v in tracking.tracks.items() if k != mother})
     points, graph = napari_tracks(kept, labels)
     assert set(points[:, 0]) == set(kept.tracks) and graph == {}
+
+
+def test_a_stopped_run_can_be_begun_again_with_other_settings(tmp_path: Path) -> None:
+    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
+    frames = np.stack([np.stack([np.roll(stack.image[1], 2 * t, 1)] * 2) for t in range(3)])
+    volume = open_volume(frames, axes="tzyx")
+    predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
+    out, asked = tmp_path / "a.zarr", iter([False] * 8 + [True] * 999)
+    aside = tmp_path / "a.zarr.t0.zarr"
+    assert track(predictor, volume, out, search=few, cancelled=lambda: next(asked))[1] is None
+    assert aside.exists()
+    (tmp_path / "a.zarr.t7.zarr").mkdir()  # somebody else's
+    other = Thresholds(min_score=0.6)
+    _, tracking = track(predictor, volume, out, search=few, thresholds=other, overwrite=True)
+    assert tracking is not None and len(tracking.tracks) >= 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr", "a.zarr.t7.zarr"]
+
+
+def test_a_stopped_run_does_not_go_on_with_another_channel(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (3, 2, 50, 50), np.uint8)
+    volume = open_volume(frames, axes="tcyx", contrast_limits=(0, 255))
+    predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
+    track(predictor, volume, tmp_path / "a.zarr", search=few, c=0, cancelled=lambda: True)
+    with pytest.raises(SessionError, match="another channel"):
+        track(predictor, volume, tmp_path / "a.zarr", search=few, c=1)
