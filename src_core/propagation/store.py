@@ -134,7 +134,7 @@ class RunStore:
         """Return the arrays of a file of the state; raise `SessionError` if it is damaged."""
         path = self.folder / name
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
         except Exception as error:  # damaged zip files raise whatever their reader trips over
             raise _damaged(path, error) from error

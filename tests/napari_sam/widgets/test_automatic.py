@@ -153,6 +153,23 @@ def test_the_stack_becomes_drafts_and_a_stopped_run_goes_on(
     assert not list(session.labels.path.parent.glob("*automatic*")), "the search is not kept"
 
 
+@pytest.mark.parametrize(
+    "image", [STACK.image[1:2], np.zeros((2, 64, 64), np.uint8)], ids=["one slice", "blank"]
+)
+def test_a_stack_of_one_slice_is_searched_and_a_blank_one_has_no_least_sure_object(
+    desk: Desk, panel: AutomaticWidget, image: np.ndarray
+) -> None:
+    desk.start(image)
+    panel.run.native.click()
+    desk.wait(lambda: not desk.interaction.propagating, 120)
+    drafts = [o for o in desk.interaction.session.objects.values() if o.scores]
+    assert bool(drafts) == image.any(), panel.report.value
+    assert panel.report.value.startswith(f"{len(drafts)} draft object")
+    assert ("least sure" in panel.report.value) == bool(drafts)
+    desk.viewer.layers.clear()
+    assert panel.report.value == NO_IMAGE
+
+
 def film(depth: int = 0) -> np.ndarray:
     """One slice whose objects move by two pixels a time point; the same on each of `depth` slices."""
     frames = np.stack([np.roll(STACK.image[1], 2 * t, 1) for t in range(3)])

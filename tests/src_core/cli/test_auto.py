@@ -126,6 +126,34 @@ def test_files_in_a_folder_are_not_replaced_by_accident(
     assert found.exit_code == 2 and "is a file; name a folder" in found.output
 
 
+@pytest.mark.parametrize(
+    ("only", "ignored"),
+    [
+        (("--plane", 1), ("--link",)),
+        (("--plane", 1), ("--min-slices", 3)),
+        (("--plane", 1), ("--embeddings", "kept")),
+        (("--tracks", "res"), ("--axis", "y")),
+        (("--tracks", "res"), ("--embeddings", "kept")),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    run: Run, nuclei: Path, tmp_path: Path, only: tuple[str | int, ...], ignored: tuple[str | int, ...]
+) -> None:
+    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", *only, *ignored)
+    assert found.exit_code == 2 and f"{ignored[0]} cannot be given" in found.output, found.output
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--tiff", "a.zarr"), ("--coco", "a.zarr/coco"), ("--tracks", "a.zarr")]
+)
+def test_exports_do_not_lie_in_the_labels(
+    run: Run, nuclei: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    found = run("auto", nuclei, "--out", tmp_path / "a.zarr", option, tmp_path / name, *FEW)
+    assert found.exit_code == 2 and "choose another path" in found.output
+    assert not (tmp_path / "a.zarr").exists()
+
+
 def samples_folder() -> Path:
     from src_core import samples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -308,3 +309,76 @@ def test_objects_of_a_label_image_become_records_with_their_ids() -> None:
     assert list(found) == [5, 4_000_000_000]
     assert found[5].box == (3, 4, 9, 20) and found[5].score == 0.5 and found[5].point_yx == (5.5, 11.5)
     assert found[4_000_000_000].score == 1.0
+
+
+@pytest.mark.parametrize("name", ["slice-1.npz", "note.json"])
+def test_a_run_whose_state_is_damaged_says_so_and_can_be_begun_again(
+    name: str, predictor: Predictor, volume: Volume, tmp_path: Path
+) -> None:
+    out, links = tmp_path / "a.zarr", LinkSettings(seed_step=3)
+    seen = [(0, 1)]
+    segment_stack(
+        predictor, volume, out, search=FEW, links=links,
+        cancelled=lambda: seen[-1][0] > seen[-1][1] / 2, progress=lambda *n: seen.append(n),
+    )  # fmt: skip
+    path = out / FOLDER / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if path.exists() else b"{")
+    with pytest.raises(SessionError, match="start again and overwrite"):
+        segment_stack(predictor, volume, out, search=FEW, links=links)
+    report = segment_stack(predictor, volume, out, search=FEW, links=links, overwrite=True)
+    assert report.complete and not report.resumed and read(report.labels).any()
+
+
+def test_a_run_does_not_go_on_with_an_image_that_was_edited(predictor: Predictor, tmp_path: Path) -> None:
+    image = STACK.image.copy()
+    out, asked = tmp_path / "a.zarr", iter([False] * 40 + [True] * 999)
+    volume = open_volume(image, contrast_limits=(0, 255))
+    segment_stack(predictor, volume, out, search=FEW, links=LINK, cancelled=lambda: next(asked))
+    edited = open_volume(image[::-1].copy(), contrast_limits=(0, 255))
+    with pytest.raises(SessionError, match="another image content"):
+        segment_stack(predictor, edited, out, search=FEW, links=LINK)
+
+
+def test_masks_that_earlier_labels_have_left_are_removed(linked: Any, volume: Volume, tmp_path: Path) -> None:
+    folder = tmp_path / "coco"
+    labels_to_coco(linked.labels, folder)
+    (folder / "z_notes.json").write_text("{}")
+    labels = LabelVolume.create(tmp_path / "a.zarr", volume)
+    labels.write_box("z", 2, (0, 0, 2, 2), np.full((2, 2), 7, np.uint32))
+    assert [p.name for p in labels_to_coco(labels, folder)] == ["z00002.json"]
+    assert sorted(p.name for p in folder.iterdir()) == ["z00002.json", "z_notes.json"]
+
+
+def test_masks_that_are_no_labels_are_refused(linked: Any, volume: Volume, tmp_path: Path) -> None:
+    labels = LabelVolume.create(tmp_path / "a.zarr", volume, dtype=np.uint8)
+    with pytest.raises(PromptError, match="no masks of slices"):
+        coco_to_labels(tmp_path / "nothing", labels)
+    path = labels_to_coco(linked.labels, tmp_path / "coco")[0]
+    content = json.loads(path.read_text())
+    for k, fault in ((300, "too large"), (0, "from 1"), (-1, "from 1"), (2**32, "from 1")):
+        content["annotations"] = [content["annotations"][0] | {"id": k}]
+        path.write_text(json.dumps(content))
+        with pytest.raises((PromptError, VolumeError), match=fault):
+            coco_to_labels(tmp_path / "coco", labels)
+    content["annotations"] = [content["annotations"][0] | {"id": 3}] * 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(PromptError, match="3 twice"):
+        coco_to_labels(tmp_path / "coco", labels)
+
+
+@pytest.mark.parametrize("shape", [(4, 30, 1), (3, 1, 1), (2, 20, 24)])
+def test_tiffs_have_the_scale_whatever_their_shape(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    image = open_volume(np.zeros(shape, np.uint8), scale=(2, 0.25, 0.25), units="micrometer")
+    labels = LabelVolume.create(tmp_path / "a.zarr", image)
+    labels.write_box("z", 1, (0, 0, *shape[1:]), np.full(shape[1:], 9, np.uint32))
+    labels_to_tiff(labels, tmp_path / "a.tif")
+    found = open_volume(tmp_path / "a.tif")
+    assert tuple(found.scale[a] for a in "zyx") == (2, 0.25, 0.25) and found.units["z"] == "micrometer"
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif").reshape(shape), read(labels))
+
+
+def test_a_film_has_no_slices_to_export(tmp_path: Path) -> None:
+    labels = LabelVolume.create(tmp_path / "a.zarr", open_volume(np.zeros((3, 20, 20), np.uint8), axes="tyx"))
+    for export in (labels_to_tiff, labels_to_coco):
+        with pytest.raises(VolumeError, match="no axis z"):
+            export(labels, tmp_path / "out")
