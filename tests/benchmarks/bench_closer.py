@@ -1,5 +1,5 @@
 """Is it worth looking at small objects more closely? One click and a box on held-out synthetic planes, and small
-objects propagated, with and without `Eyes.trusted` and the grid enlarged four times.
+objects propagated, with and without `Eyes.trusted`, and with enlarged tiles as large as others.
 
 python -m tests.benchmarks.bench_closer [--model nano]
 """
@@ -30,11 +30,12 @@ PLANE_SEED, STACK_SEED = 8_100_000, 8_300_000
 FAMILIES = ("nuclei", "membranes", "electron", "nuclei", "phase", "tubes")
 SIDES = (256, 400, 700, 1024)
 PLANES, STACKS, OBJECTS = 36, 24, 6
-RULES: dict[str, tuple[float, tuple[int, ...]]] = {
-    "by size alone": (0.0, (2,)),
-    "by size alone, up to 4 x": (0.0, (2, 4)),
-    "closer where not trusted": (questions.EYES[True].trusted, (2, 4)),
+RULES: dict[str, tuple[float, float]] = {
+    "by size alone": (0.0, tiling.CLOSE),
+    "closer where not trusted, on large tiles": (questions.EYES[True].trusted, 1.0),
+    "closer where not trusted": (questions.EYES[True].trusted, tiling.CLOSE),
 }
+"""`Eyes.trusted` and `tiling.CLOSE`."""
 
 
 def main() -> None:
@@ -45,10 +46,10 @@ def main() -> None:
     torch.set_grad_enabled(False)
     planes, volumes = list(_planes()), list(_volumes())
     rows = {}
-    for name, (trusted, zooms) in RULES.items():
+    for name, (trusted, close) in RULES.items():
         eyes = dataclasses.replace(questions.EYES[True], trusted=trusted)
         tiling.tiled.cache_clear()
-        with mock.patch.object(tiling, "ZOOMS", zooms), mock.patch.dict(questions.EYES, {True: eyes}):
+        with mock.patch.object(tiling, "CLOSE", close), mock.patch.dict(questions.EYES, {True: eyes}):
             rows[name] = _clicked(predictor, planes) | _walked(predictor, volumes)
     print(markdown_table(rows, "tiles are chosen"))
 
