@@ -135,7 +135,7 @@ def labels_to_tiff(labels: LabelVolume, path: str | Path, *, t: int = 0) -> None
     _check_axis(labels, "z")
     count = labels.shape[labels.axes.index("z")]
     largest = max((int(labels.read_plane("z", k, t).max(initial=0)) for k in range(count)), default=0)
-    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    dtype = tiff_dtype(largest)
     shape = labels.read_plane("z", 0, t).shape
 
     def planes() -> Iterator[NDArray[Any]]:
@@ -163,6 +163,11 @@ def labels_to_tiff(labels: LabelVolume, path: str | Path, *, t: int = 0) -> None
             metadata=metadata,
         ),
     )
+
+
+def tiff_dtype(largest: int) -> type[np.unsignedinteger[Any]]:
+    """Return the type of label TIFFs with ids up to `largest`: many programs know 16 bits only."""
+    return np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
 
 
 def _check_axis(labels: LabelVolume, axis: str) -> None:

@@ -66,6 +66,7 @@ def write_plane(
     import numpy as np
 
     from src_core.automatic import label_image, write_coco
+    from src_core.automatic.exporting import tiff_dtype
     from src_core.labels import create_labels
 
     if out.suffix == ".json":
@@ -81,12 +82,10 @@ def write_plane(
         return
     import tifffile
 
-    dtype = np.uint16 if len(records) <= np.iinfo(np.uint16).max else np.uint32
+    pixels = drawing.astype(tiff_dtype(len(records)))
     write_aside(
         out,
-        lambda part: tifffile.imwrite(
-            part, drawing.astype(dtype), photometric="minisblack", compression="zlib"
-        ),
+        lambda part: tifffile.imwrite(part, pixels, photometric="minisblack", compression="zlib"),
         overwrite=overwrite,
     )
 
