@@ -63,8 +63,6 @@ def write_plane(
     overwrite: bool,
 ) -> None:
     """Write the masks of one slice as COCO run lengths, label TIFF or labels of the whole stack's shape."""
-    import numpy as np
-
     from src_core.automatic import label_image, write_coco
     from src_core.automatic.exporting import tiff_dtype
     from src_core.labels import create_labels
