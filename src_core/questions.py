@@ -33,15 +33,19 @@ class Eyes:
         Below it, the click is asked again however large the object seems to be.
     lost
         Below it, the click is asked from afar, too: part of a large object may look like a small one.
+    shrunk
+        An answer about a plane that the overview shrinks must be rated so much higher than one at native resolution,
+        at which clicks are always asked then; 0 where an answer that is trusted suffices.
     """
 
     comfort_px: float
     trusted: float
     doubted: float
     lost: float
+    shrunk: float
 
 
-EYES = {True: Eyes(96, 0.85, 0.7, 0.5), False: Eyes(float("inf"), 0.5, 0.5, 0.0)}
+EYES = {True: Eyes(96, 0.85, 0.7, 0.5, 0.1), False: Eyes(float("inf"), 0.5, 0.5, 0.0, 0.0)}
 """For networks with native tiles and without: what measured best for nano, which was trained on cells. Segment
 Anything knows objects of all sizes, and a closer tile costs it seconds."""
 
@@ -51,8 +55,8 @@ class Question:
 
     A box or a mask says how large the object is, and the tile fits it. Clicks do not: they are asked in the
     overview, and the size of each answer says through which tile to look next, until nothing new comes of it. What
-    the network does not trust it looks at more closely, and in the end from afar; then the answer counts that it
-    trusts most. An answer that its tile cuts is asked again through one that shows more.
+    the network does not trust, or has seen shrunk only, it looks at more closely, and in the end from afar; then the
+    answer counts that it trusts most. An answer that its tile cuts is asked again through one that shows more.
 
     Parameters
     ----------
@@ -71,6 +75,8 @@ class Question:
         Which tile to ask about next, None once there is nothing more to ask.
     answer
         The best so far.
+    trust
+        How sure the network is of it, 0 to 1.
     """
 
     def __init__(self, prompt: Prompts, tiles: Tiling, low_res_px: int, eyes: Eyes) -> None:
@@ -82,12 +88,8 @@ class Question:
         self._tried: set[int] = set()
         self._zooms: set[float] = set()
         self.answer: Candidates | None = None
+        self.trust = 0.0
         self._worth = (False, 0.0, 0.0)
-
-    @property
-    def trust(self) -> float:
-        """How sure the network is of the answer, 0 to 1."""
-        return self._worth[1]
 
     def prompt_here(self) -> Prompts:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
@@ -110,9 +112,11 @@ class Question:
         extent: Extent | None = bounds(mask) if mask.any() else None
         cut = extent is not None and index > 0 and cuts(self._tiles[index], extent, self._tiles.overview)
         # Where the network trusts two answers equally, the finer one is more exact.
-        worth = (extent is not None and not cut, float(found.scores[0]) * found.presence, zoom)
+        doubt = 0.0 if index or self._tiles.overview_suffices else self._eyes.shrunk
+        trust = float(found.scores[0]) * found.presence
+        worth = (extent is not None and not cut, trust - doubt, zoom)
         if self.answer is None or worth > self._worth:
-            self.answer, self._worth = found, worth
+            self.answer, self._worth, self.trust = found, worth, trust
         if cut or not self._sized:
             self.tile = self._next(extent, zoom, cut, beside)
         if self.tile is None and not self._sized:
@@ -140,10 +144,12 @@ class Question:
         """
         trust, seen = self.trust, max(self._zooms)
         zoom = next((g.zoom for g in self._tiles.grids if g.zoom > seen and g.zoom >= 1), None)
-        if zoom is None or trust >= self._eyes.trusted:
+        if zoom is None:
             return None
         side = 0.0 if extent is None else max(extent[2] - extent[0], extent[3] - extent[1])
-        if side * zoom > self._eyes.comfort_px and trust > self._eyes.doubted:
+        too_large = side * zoom > self._eyes.comfort_px and trust > self._eyes.doubted
+        shrunk_only = zoom == 1 and self._eyes.shrunk > 0 and self._tried == {0}
+        if not shrunk_only and (trust >= self._eyes.trusted or too_large):
             return None
         index = self._tiles.fitting(self._extent, zoom)
         return None if index in self._tried else index

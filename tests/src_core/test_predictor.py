@@ -321,7 +321,7 @@ def test_an_object_larger_than_tiles_is_answered_from_the_overview() -> None:
     image = _bright((512, 1000), (100, 100, 140, 900))
     predictor = Predictor(model)
     found = predictor.predict(predictor.embed(image), Prompts([(120, 500)]))
-    assert [call[1] for call in model.calls] == [(128, 256)]
+    assert [call[1] for call in model.calls] == [(128, 256), (256, 256)], "a tile cuts it"
     assert found.window == (0, 0, 512, 1000), "stretched a little, not padded"
     agree = np.count_nonzero(found.masks[0] & (image > 0)) / np.count_nonzero(found.masks[0] | (image > 0))
     assert agree > 0.9
@@ -342,10 +342,10 @@ def test_objects_of_one_tile_share_a_batch_and_each_tile_is_encoded_once() -> No
     embedding = predictor.embed(image, lazily=True)
     points = [(40.0, 40.0 + k) for k in range(5)] + [(560.0, 900.0 + k) for k in range(4)]
     predictor.predict_many(embedding, [Prompts([p]) for p in points])
-    assert [call[0] for call in model.calls] == [9, 5], (
-        "from (560, 900), what is bright is too far for a tile"
+    assert [call[0] for call in model.calls] == [9, 5, 4], (
+        "from (560, 900), what is bright is too far for a tile: that one looks once at what is there"
     )
-    assert len(embedding._features) == 2
+    assert len(embedding._features) == 3
 
 
 def test_logits_of_the_overview_guide_a_tile_and_the_other_way_round() -> None:
@@ -520,12 +520,20 @@ class _Overlooking(_Threshold):
         return found
 
 
-@pytest.mark.parametrize(("sure", "zooms"), [(0.4, [0.512, 1]), (0.9, [0.512])])
+@pytest.mark.parametrize(("sure", "zooms"), [(0.4, [1.024, 2]), (0.9, [1.024])])
 def test_what_the_network_does_not_trust_it_looks_at_more_closely(sure: float, zooms: list[float]) -> None:
-    image = _bright((600, 1000), (300, 700, 340, 760))
-    found, seen = _seen(Predictor(_Overlooking(sure)), image, Prompts([(310, 720)]))
+    image = _bright((300, 500), (150, 350, 180, 390))
+    found, seen = _seen(Predictor(_Overlooking(sure)), image, Prompts([(155, 360)]))
     assert seen == pytest.approx(zooms)
     assert (_iou(found.masks[0], image) > 0.9) == (len(zooms) > 1)
+
+
+@pytest.mark.parametrize(("sure", "native"), [(0.4, True), (0.95, True), (1.0, False)])
+def test_what_nano_has_seen_shrunk_only_it_looks_at_again(sure: float, native: bool) -> None:
+    image = _bright((600, 1000), (300, 700, 340, 760))
+    found, seen = _seen(Predictor(_Overlooking(sure)), image, Prompts([(310, 720)]))
+    assert seen[:2] == pytest.approx([0.512, 1])
+    assert (_iou(found.masks[0], image) > 0.9) == native, "a little less trust in it does not count"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20000), (20000, 1), (3, 700), (640, 2), (100, 90)])
