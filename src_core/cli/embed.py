@@ -33,8 +33,13 @@ def embed(
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     max_size: Annotated[
-        float, typer.Option("--max-size", min=0.0, help="Limit of the folder in GB; oldest use goes first.")
-    ] = 50.0,
+        float | None,
+        typer.Option(
+            "--max-size",
+            min=0.0,
+            help="Limit of the folder in GB, 50 unless it was set before; oldest use goes first.",
+        ),
+    ] = None,
 ) -> None:
     """Encode slices ahead and keep the embeddings beside the image.
 
@@ -45,7 +50,8 @@ def embed(
     from src_core.embeddings import EmbeddingStore
 
     predictor = load_predictor(model, device)
-    store = EmbeddingStore(predictor, volume, embeddings, channel=channel, max_bytes=int(max_size * 1e9))
+    limit = None if max_size is None else int(max_size * 1e9)
+    store = EmbeddingStore(predictor, volume, embeddings, channel=channel, max_bytes=limit)
     with progress_bar("embedding") as progress:
         filled = store.fill(axis if sliced else None, start, stop, t=time, progress=progress)
     console().print(f"{filled.made} tiles encoded, {filled.found} were there already; kept in {store.folder}")

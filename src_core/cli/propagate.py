@@ -147,7 +147,7 @@ def stored_embeddings(
         return EmbeddingStore(predictor, volume, folder, channel=channel)
     if volume.path is None:
         return None
-    store = EmbeddingStore(predictor, volume, channel=channel)
+    store = EmbeddingStore(predictor, volume, channel=channel, keep=False)
     return store if store.exists(axis, t) else None
 
 

@@ -8,10 +8,28 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from src_core.files import write_atomically
+
+DEFAULT_BYTES = 50 * 10**9
+LIMIT_FILE = "limit"
 PART_SECONDS = 3600
 """A half-written file this old belongs to a process that was killed."""
 ROOM = 0.9
 """Once the limit is reached, this fraction of it is left, so that not every tile costs a look at all files."""
+
+
+def limit_of(folder: Path) -> int:
+    """Return the limit that was last set for a folder, in bytes; the default if none was."""
+    try:
+        return int((folder / LIMIT_FILE).read_text())
+    except (OSError, ValueError):
+        return DEFAULT_BYTES
+
+
+def remember_limit(folder: Path, max_bytes: int) -> None:
+    """Set the limit for whoever keeps something in the folder from now on."""
+    with contextlib.suppress(OSError):
+        write_atomically(folder / LIMIT_FILE, lambda part: part.write_text(str(max_bytes)))
 
 
 def touch(chunk: Path) -> None:

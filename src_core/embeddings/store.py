@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from src_core.embeddings.eviction import touch, trim
+from src_core.embeddings.eviction import limit_of, remember_limit, touch, trim
 from src_core.embeddings.key import StoreKey, tiling_fingerprint
 from src_core.embeddings.location import embeddings_folder
 from src_core.embeddings.shelf import Shelf
@@ -21,8 +21,6 @@ from src_core.types import Cancelled, PlaneRef, Progress
 from src_core.volumes import Volume
 from src_core.volumes.fingerprint import data_fingerprint
 from src_core.zoo.checkpoint import fingerprint
-
-DEFAULT_BYTES = 50 * 10**9
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,10 @@ class EmbeddingStore:
     channel
         The channel to look at.
     max_bytes
-        Size limit of the folder: the tiles used least recently are deleted, also those of other keys.
+        Size limit of the folder: the tiles used least recently are deleted, also those of other keys. By default
+        the one that `fill` was last given here, or 50 GB.
+    keep
+        Whether what is missing is kept once it is computed, and room made for it; else the folder is only read.
 
     Raises
     ------
@@ -69,12 +70,16 @@ class EmbeddingStore:
         folder: str | Path | None = None,
         *,
         channel: int | None = None,
-        max_bytes: int = DEFAULT_BYTES,
+        max_bytes: int | None = None,
+        keep: bool = True,
     ) -> None:
-        self.predictor, self.volume, self.max_bytes = predictor, volume, max_bytes
+        self.predictor, self.volume, self.keep = predictor, volume, keep
         self.channel = volume.channel if channel is None else channel
         self.folder = embeddings_folder(volume) if folder is None else _checked(folder)
+        self.max_bytes = limit_of(self.folder) if max_bytes is None else max_bytes
+        self._limit_given = max_bytes is not None
         self.problem: CacheError | None = None
+        self._room_is_known = True
         self._fingerprints: tuple[str, str] | None = None
         self._shelves: dict[tuple[str | None, int], Shelf] = {}
         self._lock = threading.Lock()
@@ -173,10 +178,18 @@ class EmbeddingStore:
             The image cannot be read.
         """
         planes = self.volume.planes(axis, start, stop)
-        first, end = planes.start, planes.stop
+        self._room_is_known = False  # until then nothing is deleted for what may be refused
+        try:
+            return self._fill(planes, axis, t, progress, cancelled)
+        finally:
+            self._room_is_known = True
+
+    def _fill(
+        self, planes: range, axis: str | None, t: int, progress: Progress | None, cancelled: Cancelled | None
+    ) -> Filled:
         shelf = self._shelf(axis, t)
-        total, made, done = (end - first) * shelf.ahead, 0, 0
-        for index in range(first, end):
+        total, made, done = len(planes) * shelf.ahead, 0, 0
+        for index in planes:
             plane = PlaneRef(axis, index, t)
             embedding = self.get(plane)
             for tile in range(shelf.ahead):
@@ -187,7 +200,7 @@ class EmbeddingStore:
                     if self.problem is not None:
                         raise self.problem
                     if made == 1 and shelf.has(index, tile):
-                        self._check_room(shelf.chunk(index, tile).stat().st_size, shelf, first, end, axis)
+                        self._check_room(shelf.chunk(index, tile), shelf, planes, axis)
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -195,17 +208,22 @@ class EmbeddingStore:
                     return Filled(made, done - made, done == total)
         return Filled(made, done - made, True)
 
-    def _check_room(self, chunk_bytes: int, shelf: Shelf, first: int, end: int, axis: str | None) -> None:
-        whole = chunk_bytes * shelf.ahead * (end - first)
-        there = sum(shelf.has(i, tile) for i in range(first, end) for tile in range(shelf.ahead))
+    def _check_room(self, chunk: Path, shelf: Shelf, planes: range, axis: str | None) -> None:
+        chunk_bytes = chunk.stat().st_size
+        whole = chunk_bytes * shelf.ahead * len(planes)
+        there = sum(shelf.has(i, tile) for i in planes for tile in range(shelf.ahead))
         free = shutil.disk_usage(self.folder).free + there * chunk_bytes
         for room, what in ((self.max_bytes, "the limit is"), (free, "the disk has")):
             if whole > room:
+                chunk.unlink()  # what is refused changes nothing
                 raise CacheError(
-                    f"the planes {first} to {end - 1} along {axis} take about {whole / 1e9:.3g} GB, but {what} "
+                    f"the planes {planes[0]} to {planes[-1]} along {axis} take about {whole / 1e9:.3g} GB, but {what} "
                     f"{room / 1e9:.3g} GB: take fewer planes (--range), or another folder (--embeddings) or "
                     "limit (--max-size)"
                 )
+        if self._limit_given:
+            remember_limit(self.folder, self.max_bytes)
+        self._room_is_known = True
 
     def _shelf(self, axis: str | None, t: int) -> Shelf:
         with self._lock:
@@ -219,7 +237,7 @@ class EmbeddingStore:
 
     def _keep(self, shelf: Shelf, plane: int, tile: int, proof: bytes, features: Features) -> None:
         """Store a tile, unless that has failed before, and make room for it."""
-        if self.problem is not None:
+        if self.problem is not None or not self.keep:
             return
         try:
             size = shelf.put(plane, tile, proof, features)
@@ -227,6 +245,8 @@ class EmbeddingStore:
             self.problem = error
             return
         with self._lock:
+            if not self._room_is_known:
+                return
             if self._bytes is None or self._bytes + size > self.max_bytes:
                 self._bytes = trim(self.folder, self.max_bytes, shelf.chunk(plane, tile))
             else:

@@ -55,5 +55,5 @@ def chunk_files(path: Path) -> list[Path]:
     return sorted(
         f
         for f in path.rglob("*")
-        if f.is_file() and f.name not in ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+        if f.is_file() and f.name not in ("zarr.json", ".zarray", ".zgroup", ".zattrs", "limit")
     )

@@ -363,3 +363,22 @@ def test_a_folder_that_another_process_is_just_making_is_waited_for(
     failures[0] = 99
     with pytest.raises(CacheError, match="damaged"):
         store_of(image, predictor).stored()
+
+
+def test_a_range_that_is_refused_changes_nothing(image: Path, predictor: Predictor) -> None:
+    store_of(image, predictor).fill(start=0, stop=2)
+    before = sorted(tiles_of(store_of(image, predictor)))
+    with pytest.raises(CacheError, match="--max-size"):
+        store_of(image, predictor, max_bytes=1).fill(start=2, stop=4)
+    assert sorted(tiles_of(store_of(image, predictor))) == before
+
+
+def test_the_limit_is_remembered_and_whoever_only_reads_keeps_nothing(
+    image: Path, predictor: Predictor
+) -> None:
+    store_of(image, predictor, max_bytes=123 * 10**9).fill(start=0, stop=1)
+    again = store_of(image, predictor, keep=False)
+    assert again.max_bytes == 123 * 10**9
+    before = sorted(tiles_of(again))
+    again.get(PlaneRef("z", 2)).features(0)
+    assert sorted(tiles_of(again)) == before
