@@ -86,13 +86,14 @@ class Measuring:
     Raises
     ------
     VolumeError
-        The labels are of another size.
+        The labels are of another size, or the image's axes have different units.
     """
 
     def __init__(self, volume: Volume, labels: LabelVolume) -> None:
         sizes = dict(zip(labels.axes, labels.shape, strict=True))
         if any(volume.sizes.get(a) != n for a, n in sizes.items()):
             raise VolumeError(f"{labels.path} has {sizes} pixels, the image {volume.name} {volume.sizes}")
+        _unit(volume)
         self.volume, self.labels = volume, labels
         self.found: dict[tuple[int, int], Measurement] = {}
         self._flat = len(labels.spatial_axes) == 2
@@ -124,6 +125,8 @@ class Measuring:
     def _measure(self, plane: PlaneRef, ids: NDArray[np.uint32]) -> None:
         pictures = [self.volume.plane_at(plane, c).pixels for c in self._channels]
         image = np.dstack([p if p.ndim == 3 else p[..., None] for p in pictures])
+        if image.dtype == np.float16:  # its sums overflow
+            image = image.astype(np.float32)
         # regionprops makes a list as long as the largest id: ids are numbered anew.
         known, flat = np.unique(ids, return_inverse=True)
         numbers = flat.reshape(ids.shape) + int(known[0] != 0)
@@ -132,7 +135,7 @@ class Measuring:
             identity = int(known[region.label - 1])
             own = self.found.setdefault((plane.t, identity), Measurement(identity, plane.t))
             centre = np.array([*(() if self._flat else (plane.index,)), *region.centroid])
-            own.add(int(region.area), centre, np.atleast_1d(region.intensity_mean))
+            own.add(int(region.area), centre, np.atleast_1d(region.intensity_mean).astype(np.float64))
 
     def _add_surface(self, t: int, below: NDArray[np.uint32], ids: NDArray[np.uint32]) -> None:
         """Add the surface between two planes; of a 2-D image, the outlines on its only plane."""
@@ -193,7 +196,7 @@ def table(
         values += [row.t] if "t" in volume.axes else []
         values += [row.voxels, row.voxels * float(spacing.prod()), row.surface]
         values += [*(row.centroid * spacing + offset), row.slices, _lowest(state, row.t), *row.means]
-        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        writer.writerow([f"{v:.10g}" if isinstance(v, float) else v for v in values])
     return out.getvalue()
 
 
@@ -206,7 +209,18 @@ def _lowest(state: ObjectState | None, t: int) -> float | str:
 
 
 def _unit(volume: Volume) -> str:
-    """Return the unit of the spatial axes, for names of columns; px where it is unknown or not the same."""
+    """Return the unit of the spatial axes, for names of columns: px without a scale, "unit" where nobody knows it.
+
+    Raises
+    ------
+    VolumeError
+        The axes have different units, which cannot be multiplied.
+    """
     units = {volume.units.get(a) for a in volume.spatial_axes}
-    unit = units.pop() if len(units) == 1 else None
-    return UNITS.get(unit, unit) if unit else "px"
+    if len(units) > 1:
+        named = ", ".join(f"{a} in {volume.units.get(a) or 'no unit'}" for a in volume.spatial_axes)
+        raise VolumeError(f"{volume.name} has {named}: give all axes the same unit to measure volumes")
+    if unit := units.pop():
+        return UNITS.get(unit, unit)
+    plain = all(volume.scale[a] == 1 and not volume.translate.get(a) for a in volume.spatial_axes)
+    return "px" if plain else "unit"

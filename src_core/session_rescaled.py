@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from src_core.errors import SessionError
 from src_core.frames import resize_mask
 from src_core.history import History
 from src_core.labels import LabelVolume
+from src_core.labels.files import check_new, disk_errors
 from src_core.labels.target import create_labels
 from src_core.masks import Mask, iou
 from src_core.predictor import Predictor
@@ -67,10 +69,16 @@ def replay_larger(
     small = canvas(path, lines.header)
     size = Sizes.of(small, volume)
     out = Path(out)
-    labels = create_labels(volume, out, overwrite=overwrite)
+    check_new(out, overwrite=overwrite)
+    with disk_errors(f"write {out}"):
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out.absolute().parent) as folder:
         was = LabelVolume.create(Path(folder) / "labels", small)
         known = read_all(lines, was)
+        load = functools.cache(load)
+        for model in _models(known.history):
+            load(model)  # nothing is replaced if one is missing
+        labels = create_labels(volume, out, overwrite=overwrite)
         rescaled = _Rescaled(known, was, Session(volume, labels, ids=()), size, load)
         for done, total in rescaled.steps():
             if progress is not None:
@@ -221,6 +229,11 @@ def _found(history: History) -> dict[tuple[int, str | None, int], About]:
         if "range" in edit.about
         for k in edit.about["objects"]
     }
+
+
+def _models(history: History) -> set[str]:
+    """Return the names of the networks that masks which stand may come from."""
+    return {a["model"] for a in (*_asked(history).values(), *_found(history).values())}
 
 
 def _main_axis(state: ObjectState, first: str | None) -> str | None:

@@ -95,6 +95,10 @@ def propagate(
     if axes is not None:
         if planes is not None:
             raise PromptError("--range is of one axis; give either --range or --axes")
+        if axis not in ("z", axes[:1]):
+            raise PromptError(
+                f"prompts are on planes along the first of --axes, {axes[:1]}; --axis {axis} says another"
+            )
         axis = axes[:1] or axis
     volume, sliced = open_image(image, axis)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
@@ -109,7 +113,9 @@ def propagate(
     }
     settings = PropagationSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     predictor = load_predictor(model, device)
-    store = stored_embeddings(predictor, volume, embeddings, axis, time, channel) if sliced else None
+    store = None
+    if sliced:
+        store = stored_embeddings(predictor, volume, embeddings, axis, time, channel, out)
     common: dict[str, Any] = {
         "t": time,
         "c": channel,
@@ -138,17 +144,29 @@ def propagate(
 
 
 def stored_embeddings(
-    predictor: Predictor, volume: Volume, folder: Path | None, axis: str, t: int, channel: int | None
+    predictor: Predictor,
+    volume: Volume,
+    folder: Path | None,
+    axis: str,
+    t: int,
+    channel: int | None,
+    out: Path | None = None,
 ) -> EmbeddingStore | None:
-    """Open the embeddings the user names, or those beside the image if there are any."""
+    """Open the embeddings the user names, or those beside the image if there are any.
+
+    An unfinished propagation at `out` ends as it has begun, whatever has been embedded or deleted since.
+    """
     from src_core.embeddings import EmbeddingStore
+    from src_core.propagation.store import RunStore
 
     if folder is not None:
         return EmbeddingStore(predictor, volume, folder, channel=channel)
     if volume.path is None:
         return None
     store = EmbeddingStore(predictor, volume, channel=channel, keep=False)
-    return store if store.exists(axis, t) else None
+    begun = None if out is None else (RunStore(out).request() or {}).get("embeddings")
+    with_them = store.exists(axis, t) if begun is None else begun == "stored"
+    return store if with_them else None
 
 
 def warn_unanswered(report: Report, axis: str) -> None:

@@ -50,6 +50,7 @@ def replay(
         There is no journal, it cannot be read, or `out` cannot be written.
     """
     path, lines = open_journal(session)
+    read_all(lines)  # nothing is replaced for a journal that cannot be read to its end
     labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite)
     reader = read_all(lines, labels, progress)
     return Replayed(labels, len(reader.table.objects), len(reader.history))
@@ -64,8 +65,8 @@ def open_journal(session: str | Path) -> tuple[Path, Lines]:
     return path, lines
 
 
-def read_all(lines: Lines, labels: LabelVolume, progress: Progress | None = None) -> Reader:
-    """Do everything that lines say to labels, and return what they add up to."""
+def read_all(lines: Lines, labels: LabelVolume | None = None, progress: Progress | None = None) -> Reader:
+    """Do everything that lines say to labels, if there are any, and return what they add up to."""
     reader = Reader()
     for done, entry in enumerate(lines.entries, start=1):
         reader.read(entry, labels)

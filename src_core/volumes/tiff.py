@@ -82,6 +82,16 @@ def read_tiff(path: Path) -> Source:
         logger.removeFilter(listener)
 
 
+DAMAGE = (
+    "invalid page offset",
+    "failed to reshape",
+    "Missing data are zeroed",
+    "series failed to read",
+    "ImageJ series metadata invalid",
+)
+"""What tifffile says of files that are cut off, or one of a set that is not there."""
+
+
 class _Listener(logging.Filter):
     """Remembers what tifffile only logs: a file cut off in the middle still opens, with fewer pages."""
 
@@ -91,7 +101,7 @@ class _Listener(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        if "invalid page offset" in message or "failed to reshape" in message:
+        if any(words in message for words in DAMAGE):
             self.damage = self.damage or message
             return False
         return True

@@ -134,3 +134,30 @@ def test_memory_is_that_of_planes_not_of_the_object(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert measuring.rows()[0].voxels == np.prod(shape)
     assert peak < 60 * shape[1] * shape[2] * 4, "less than the volume's ids"
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.float16, 1000.0), (np.float16, 2.5), (np.uint8, 200)])
+def test_means_do_not_overflow(tmp_path: Path, dtype: type, value: float) -> None:
+    volume = open_volume(np.full((3, 300, 300), value, dtype), contrast_limits=(0, 1000))
+    (row,) = _measured(volume, _labels(tmp_path / "l", volume, np.ones((3, 300, 300), np.uint32)))
+    assert row.means[0] == value
+
+
+def test_columns_say_px_only_where_there_is_no_scale_and_positions_are_not_rounded(tmp_path: Path) -> None:
+    ids = _blobs()
+    image = np.ones(ids.shape, np.uint8)
+    for scale, unit in (((1, 1, 1), "px"), ((1000000, 0.25, 0.25), "unit")):
+        volume = open_volume(image, scale=scale)
+        found = table(_measured(volume, _labels(tmp_path / unit, volume, ids)), volume).splitlines()
+        assert f"volume_{unit}3" in found[0] and f"centroid_x_{unit}" in found[0]
+    first = next(csv.DictReader(io.StringIO("\n".join(found))))
+    assert (
+        abs(
+            float(first["centroid_z_unit"])
+            - 1e6 * _measured(volume, _labels(tmp_path / "l", volume, ids))[0].centroid[0]
+        )
+        < 0.01
+    )
+    mixed = open_volume(image, scale=scale, units={"z": "micrometer", "y": "nanometer", "x": "nanometer"})
+    with pytest.raises(VolumeError, match="z in micrometer, y in nanometer"):
+        Measuring(mixed, _labels(tmp_path / "mixed", volume, ids))

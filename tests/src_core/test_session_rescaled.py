@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage as ndi
 
 from src_core.embeddings import EmbeddingCache
-from src_core.errors import SessionError
+from src_core.errors import CheckpointError, SessionError
+from src_core.labels import LabelVolume
 from src_core.prompts import Prompts
 from src_core.session import Session, open_session, relabel
 from src_core.session_propagation import propagate_session
@@ -144,6 +145,19 @@ def test_an_image_that_is_no_larger_version_is_refused(
     with pytest.raises(SessionError, match="no larger version"):
         replay_larger(folder, volume, folder.parent / "out.zarr")
     assert not (folder.parent / "out.zarr").exists()
+
+
+def test_labels_stay_where_a_network_is_missing(session: Session, folder: Path) -> None:
+    _accept(session, EmbeddingCache(Threshold(), session.volume), PlaneRef("z", 6), 1, (16, 16))
+    session.flush()
+    before = _replayed(folder, folder.parent / "out.zarr")
+
+    def load(name: str) -> Threshold:
+        raise CheckpointError(f"no {name}")
+
+    with pytest.raises(CheckpointError):
+        replay_larger(folder, open_volume(LARGE), folder.parent / "out.zarr", load=load, overwrite=True)
+    assert before.any() and np.array_equal(LabelVolume.open(folder.parent / "out.zarr").array[:], before)
 
 
 def test_planes_in_between_belong_to_the_nearest_one() -> None:

@@ -149,3 +149,37 @@ def test_the_file_is_closed_with_its_last_array(tmp_path: Path) -> None:
     gc.collect()  # an unclosed file would raise a ResourceWarning here
     if (descriptors := Path("/proc/self/fd")).is_dir():
         assert path not in [p.resolve() for p in descriptors.iterdir() if p.exists()]
+
+
+def test_a_stack_of_imagej_that_is_cut_off_is_no_single_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = np.full((5, 32, 40), 3, np.uint8)
+    tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "ZYX"}, truncate=True)
+    assert open_volume(path).shape == pixels.shape
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.raises(VolumeError, match="truncated or damaged"):
+        open_volume(path)
+
+
+def test_a_file_missing_of_a_set_is_not_zeros(tmp_path: Path) -> None:
+    uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{i}" for i in range(2)]
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" FirstC="0" FirstT="0" IFD="{z % 2}" PlaneCount="1">'
+        f'<UUID FileName="{z // 2}.ome.tif">{uuids[z // 2]}</UUID></TiffData>'
+        for z in range(4)
+    )
+    for i in range(2):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[i]}"><Image ID="Image:0">'
+            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" SizeZ="4" SizeC="1" '
+            f'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+        )
+        pixels = np.full((2, 32, 40), 7 + i, np.uint16)
+        tifffile.imwrite(
+            tmp_path / f"{i}.ome.tif", pixels, description=xml, metadata=None, photometric="minisblack"
+        )
+    assert open_volume(tmp_path / "0.ome.tif").plane(z=3).pixels.min() == 8
+    (tmp_path / "1.ome.tif").unlink()
+    with pytest.raises(VolumeError, match="truncated or damaged"):
+        open_volume(tmp_path / "0.ome.tif")

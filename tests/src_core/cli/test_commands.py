@@ -364,12 +364,35 @@ def test_embed_fills_ahead_and_propagate_reads_it(
     asked = ("propagate", stack, "--model", weights, "--point", "2,22,18", *PERMISSIVE_OPTIONS)
     found = run(*asked, "--out", tmp_path / "a.ome.zarr")
     assert found.exit_code == 0, found.output
+    assert {path: path.stat().st_ino for path in home.rglob("c/*/0/0")} == chunks, "it only reads"
     elsewhere = tmp_path / "e"
     assert run(*asked, "--embeddings", elsewhere, "--out", tmp_path / "b.ome.zarr").exit_code == 0
     # One overview a slice; a click that is not trusted is looked at more closely through another tile.
     assert {path.parents[1].name for path in elsewhere.rglob("c/*/0/0")} == set("012345")
     a, b = (np.asarray(LabelVolume.open(tmp_path / f"{n}.ome.zarr", "r").array) for n in "ab")
     assert np.array_equal(a, b) and a.any()
+
+
+@pytest.mark.parametrize("begun", ["as computed", "stored"])
+def test_a_propagation_ends_with_the_embeddings_it_began_with(
+    run: Run, stack: Path, weights: Path, tmp_path: Path, begun: str
+) -> None:
+    from src_core.cli.propagate import stored_embeddings
+    from src_core.propagation.store import RunStore
+
+    if begun == "as computed":  # then somebody embeds the image
+        assert run("embed", stack, "--model", weights, "--range", "1:2").exit_code == 0
+    (tmp_path / "out").mkdir()
+    RunStore.begin(tmp_path / "out", {"embeddings": begun}, {})
+    predictor, volume = Predictor.load(weights, "cpu"), open_volume(stack)
+    store = stored_embeddings(predictor, volume, None, "z", 0, None, tmp_path / "out")
+    assert (store is not None) == (begun == "stored")
+
+
+def test_propagate_refuses_two_axes_for_prompts(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
+    asked = ("--model", weights, "--point", "2,22,18", "--out", tmp_path / "a.ome.zarr")
+    found = run("propagate", stack, *asked, "--axes", "zyx", "--axis", "y")
+    assert found.exit_code == 2 and "--axis y says another" in found.output
 
 
 def test_propagate_leaves_no_embeddings_unasked(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
@@ -418,6 +441,12 @@ def test_replay_makes_the_labels_of_a_session_again(run: Run, stack: Path, tmp_p
     assert labels.any() and np.array_equal(LabelVolume.open(tmp_path / "again.ome.zarr").array[:], labels)
     again = run("replay", tmp_path / "cells.sam.zarr", "--out", tmp_path / "again.ome.zarr")
     assert again.exit_code == 2 and "already exists" in again.output
+    journal = next((tmp_path / "cells.sam.zarr").rglob("*.jsonl"))
+    journal.write_text(journal.read_text() + '{"edit": 99}\n{"edit": 99}\n')
+    broken = run("replay", tmp_path / "cells.sam.zarr", "--out", tmp_path / "again.ome.zarr", "--overwrite")
+    assert broken.exit_code == 2 and "makes no sense" in broken.output
+    kept = LabelVolume.open(tmp_path / "again.ome.zarr").array[:]
+    assert np.array_equal(kept, labels), "nothing is replaced by half a replay"
     nothing = run("replay", tmp_path, "--out", tmp_path / "other.ome.zarr")
     assert nothing.exit_code == 2 and "no session in" in nothing.output
 
