@@ -86,14 +86,13 @@ class Measuring:
     Raises
     ------
     VolumeError
-        The labels are of another size, or the image's axes have different units.
+        The labels are of another size.
     """
 
     def __init__(self, volume: Volume, labels: LabelVolume) -> None:
         sizes = dict(zip(labels.axes, labels.shape, strict=True))
         if any(volume.sizes.get(a) != n for a, n in sizes.items()):
             raise VolumeError(f"{labels.path} has {sizes} pixels, the image {volume.name} {volume.sizes}")
-        _unit(volume)
         self.volume, self.labels = volume, labels
         self.found: dict[tuple[int, int], Measurement] = {}
         self._flat = len(labels.spatial_axes) == 2
@@ -209,18 +208,10 @@ def _lowest(state: ObjectState | None, t: int) -> float | str:
 
 
 def _unit(volume: Volume) -> str:
-    """Return the unit of the spatial axes, for names of columns: px without a scale, "unit" where nobody knows it.
-
-    Raises
-    ------
-    VolumeError
-        The axes have different units, which cannot be multiplied.
-    """
+    """Return the unit of the spatial axes, for names of columns: px without a scale, "unit" where it is not known."""
     units = {volume.units.get(a) for a in volume.spatial_axes}
-    if len(units) > 1:
-        named = ", ".join(f"{a} in {volume.units.get(a) or 'no unit'}" for a in volume.spatial_axes)
-        raise VolumeError(f"{volume.name} has {named}: give all axes the same unit to measure volumes")
-    if unit := units.pop():
+    unit = units.pop() if len(units) == 1 else None
+    if unit:
         return UNITS.get(unit, unit)
     plain = all(volume.scale[a] == 1 and not volume.translate.get(a) for a in volume.spatial_axes)
     return "px" if plain else "unit"

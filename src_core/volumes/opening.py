@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, SupportsIndex, cast
@@ -22,6 +23,15 @@ from src_core.volumes.tiff import is_tiff, read_tiff
 from src_core.volumes.volume import Volume
 
 ARRAY_HAS = ("shape", "dtype", "__getitem__")
+METRES = {
+    "picometer": 1e-12,
+    "angstrom": 1e-10,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "meter": 1.0,
+}
 PerAxis = Mapping[str, Any] | Sequence[Any]
 
 
@@ -51,7 +61,8 @@ def open_volume(
         Physical size of a pixel of level 0: a mapping from axis name, one number per axis, one per spatial
         axis, or a single number for all spatial axes. Default: what the source says, else 1.
     units
-        Unit names in the same forms, a single name standing for all spatial axes.
+        Unit names in the same forms, a single name standing for all spatial axes. Where these are in different units of
+        length, scale and position are converted to that of x.
     channel
         The channel to read by default; 0 if not given.
     level
@@ -97,7 +108,7 @@ def open_volume(
     if not isinstance(default, SupportsIndex) or not 0 <= int(default) < n_channels:
         raise VolumeError(f"channel={channel!r} is out of range: {where} has channels 0 to {n_channels - 1}")
     known = dict(zip(names, found.units or (None,) * len(names), strict=True))
-    return Volume(
+    volume = Volume(
         arrays=tuple(found.arrays),
         level=level,
         axes=names,
@@ -109,6 +120,22 @@ def open_volume(
         rgb=rgb,
         channel=int(default),
         user_limits=MappingProxyType(_limits(contrast_limits, n_channels)),
+    )
+    return _in_one_unit(volume)
+
+
+def _in_one_unit(volume: Volume) -> Volume:
+    """Return a volume whose spatial axes are in the unit of x, if all have units of length and not the same."""
+    units = {a: volume.units.get(a) or "" for a in volume.spatial_axes}
+    if len(set(units.values())) == 1 or not set(units.values()) <= METRES.keys():
+        return volume
+    wanted = units["x"]
+    factors = {a: METRES[unit] / METRES[wanted] for a, unit in units.items()}
+    return replace(
+        volume,
+        scale=MappingProxyType({a: v * factors.get(a, 1.0) for a, v in volume.scale.items()}),
+        translate=MappingProxyType({a: v * factors.get(a, 1.0) for a, v in volume.translate.items()}),
+        units=MappingProxyType(dict(volume.units) | dict.fromkeys(factors, wanted)),
     )
 
 

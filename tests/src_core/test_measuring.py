@@ -158,6 +158,16 @@ def test_columns_say_px_only_where_there_is_no_scale_and_positions_are_not_round
         )
         < 0.01
     )
-    mixed = open_volume(image, scale=scale, units={"z": "micrometer", "y": "nanometer", "x": "nanometer"})
-    with pytest.raises(VolumeError, match="z in micrometer, y in nanometer"):
-        Measuring(mixed, _labels(tmp_path / "mixed", volume, ids))
+    partly = open_volume(image, scale=SCALE, units={"y": "micrometer", "x": "micrometer"})
+    assert "volume_unit3" in table([], partly)
+
+
+def test_axes_in_different_units_are_measured_in_that_of_x(tmp_path: Path) -> None:
+    ids = _blobs()
+    image, found = np.ones(ids.shape, np.uint8), []
+    for n, (z, unit) in enumerate(((0.3, "micrometer"), (300, "nanometer"))):
+        units = {"z": unit, "y": "nanometer", "x": "nanometer"}
+        volume = open_volume(image, scale=(z, 100, 100), units=units)
+        assert volume.scale["z"] == pytest.approx(300) and set(volume.units.values()) == {"nanometer"}
+        found.append(table(_measured(volume, _labels(tmp_path / f"{n}", volume, ids)), volume))
+    assert found[0] == found[1] and "volume_nm3" in found[0]
