@@ -86,7 +86,6 @@ DAMAGE = (
     "invalid page offset",
     "failed to reshape",
     "Missing data are zeroed",
-    "series failed to read",
     "ImageJ series metadata invalid",
 )
 """What tifffile says of files that are cut off, or one of a set that is not there."""
