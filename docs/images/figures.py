@@ -23,7 +23,7 @@ from skimage.transform import resize
 
 import src_core
 from src_core.automatic import label_image
-from src_core.evaluation import iou
+from src_core.evaluation import iou, test_files
 from src_core.evaluation.datasets import objects_3d, subset_2d
 from src_core.evaluation.propagation import middle_slice
 from src_core.evaluation.suite import slices_2d
@@ -33,7 +33,8 @@ from src_core.model.nano_encoder import FINE
 from src_core.montage import object_montage
 from src_core.propagation import propagate_to_labels
 from src_core.synthetic import make_stack
-from src_core.training.data import stretch
+from src_core.training.data import ImageSource, stretch
+from src_core.training.pasting import with_neighbours
 
 IMAGES = Path(__file__).parent
 GALLERY_SEED = 5_000_000
@@ -50,6 +51,7 @@ def main() -> None:
     data = parser.parse_args().data
     torch.set_grad_enabled(False)
     _save("nano_training_images", _gallery())
+    _save("nano_pasted", _pasted(data))
     predictor = src_core.Predictor.load("nano")
     _save("nano_clicks", _answers(predictor, data))
     _save("nano_affinity", _affinities(predictor, data))
@@ -66,6 +68,26 @@ def _gallery() -> Picture:
         image = _rgb(stack.image[3])
         tiles.append(np.concatenate([image, _outlined(image, stack.labels[3], TRUTH)], 1)[::2, ::2])
     return _grid(tiles, 4)
+
+
+def _pasted(data: Path) -> Picture:
+    """Crops of images for training on which objects were pasted beside others, with their outlines in blue."""
+    rng, kept_back = np.random.default_rng(3), set(test_files(data / "dsb2018"))
+    files = [f for f in sorted((data / "dsb2018").glob("*.npz")) if f.name not in kept_back]
+    tiles = []
+    for k in rng.permutation(len(files)):
+        (image, labels) = ImageSource([files[k]]).get(0)
+        y, x = (n // 2 - min(60, n // 2) for n in labels.shape)
+        part = (slice(y, y + 120), slice(x, x + 120))
+        shown, known = with_neighbours(rng, image, labels, 5, part)
+        new = np.where(known > labels.max(), known, 0)[part]
+        if len(np.unique(new)) < 4 or new.shape != (120, 120):
+            continue
+        plain = _rgb(shown)[part]
+        tiles += [_square(p, TILE_PX) for p in (plain, _outlined(plain, new, ANSWER))]
+        if len(tiles) == 16:
+            break
+    return _grid(tiles, 8)
 
 
 def _answers(predictor: src_core.Predictor, data: Path) -> Picture:
