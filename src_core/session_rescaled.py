@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -75,12 +74,9 @@ def replay_larger(
     with tempfile.TemporaryDirectory(prefix=".replay-", dir=out.absolute().parent) as folder:
         was = LabelVolume.create(Path(folder) / "labels", small)
         known = read_all(lines, was)
-        load = functools.cache(load)
-        for model in _models(known.history):
-            load(model)  # nothing is replaced if one is missing
+        rescaled = _Rescaled(known, was, size, load)  # nothing is replaced if a network is missing
         labels = create_labels(volume, out, overwrite=overwrite)
-        rescaled = _Rescaled(known, was, Session(volume, labels, ids=()), size, load)
-        for done, total in rescaled.steps():
+        for done, total in rescaled.steps(Session(volume, labels, ids=())):
             if progress is not None:
                 progress(done, total)
     return Replayed(labels, len(known.table.objects), len(known.history))
@@ -144,18 +140,20 @@ class Sizes:
 
 class _Rescaled:
     def __init__(
-        self, known: Reader, was: LabelVolume, session: Session, size: Sizes, load: Callable[[str], Predictor]
+        self, known: Reader, was: LabelVolume, size: Sizes, load: Callable[[str], Predictor]
     ) -> None:
         first = "z" if "z" in size.small else None
-        self.was, self.session, self.size, self._load = was, session, size, load
+        self.was, self.size = was, size
         self._axes = {k: _main_axis(state, first) for k, state in known.table.objects.items()}
         self._objects = known.table.objects
         self._asked, self._found = _asked(known.history), _found(known.history)
+        models = {about["model"] for about in (*self._asked.values(), *self._found.values())}
+        self._predictors = {model: load(model) for model in sorted(models)}
         self._caches: dict[tuple[str, int | None], EmbeddingCache] = {}
 
-    def steps(self) -> Iterator[tuple[int, int]]:
+    def steps(self, session: Session) -> Iterator[tuple[int, int]]:
         """Go through the small image's planes, every object along the axis that it was made on."""
-        times = range(self.session.volume.sizes.get("t", 1))
+        times = range(session.volume.sizes.get("t", 1))
         planes = [
             PlaneRef(axis, index, t)
             for axis in dict.fromkeys(self._axes.values())
@@ -166,26 +164,28 @@ class _Rescaled:
             ids = np.unique(self.was.read_plane(plane.axis, plane.index, plane.t)).tolist()
             mine = [k for k in ids if k and self._axes.get(k) == plane.axis]
             for large in self.size.planes(plane) if mine else ():
-                self._make(plane, large, mine)
+                self._make(session, plane, large, mine)
             yield done, len(planes)
 
-    def _make(self, plane: PlaneRef, large: PlaneRef, ids: list[int]) -> None:
+    def _make(self, session: Session, plane: PlaneRef, large: PlaneRef, ids: list[int]) -> None:
         shape = self.size.shape(plane.axis)
         before = self.was.read_plane(plane.axis, plane.index, plane.t)
         nearest = before[np.ix_(*(np.arange(n) * m // n for n, m in zip(shape, before.shape, strict=True)))]
         for k in ids:
             mask = resize_mask(before == k, shape)
             if mask.any():
-                mask = self._refined(plane, large, k, mask) & ((nearest == k) | (nearest == 0))
-                self.session.select(k)
-                self.session.accept(large, mask, k)
+                mask = self._refined(session.volume, plane, large, k, mask) & (
+                    (nearest == k) | (nearest == 0)
+                )
+                session.select(k)
+                session.accept(large, mask, k)
 
-    def _refined(self, plane: PlaneRef, large: PlaneRef, k: int, mask: Mask) -> Mask:
+    def _refined(self, volume: Volume, plane: PlaneRef, large: PlaneRef, k: int, mask: Mask) -> Mask:
         """Return the network's answer to a mask and what the user asked, if it is much like that mask."""
         about = self._about(plane, k)
         if about is None:
             return mask
-        cache = self._cache(about["model"], about.get("channel"))
+        cache = self._cache(volume, about["model"], about.get("channel"))
         prompts = self.size.prompts(plane.axis, about, mask)
         found = cache.predictor.predict(cache.get(large), prompts, multimask=bool(about["points"]))
         alike = [iou(mask, candidate) for candidate in found.masks]
@@ -199,9 +199,9 @@ class _Rescaled:
             return self._asked.get((k, plane))
         return self._found.get((k, plane.axis, plane.t)) if plane in state.scores else None
 
-    def _cache(self, model: str, channel: int | None) -> EmbeddingCache:
+    def _cache(self, volume: Volume, model: str, channel: int | None) -> EmbeddingCache:
         if (model, channel) not in self._caches:
-            self._caches[model, channel] = EmbeddingCache(self._load(model), self.session.volume, channel)
+            self._caches[model, channel] = EmbeddingCache(self._predictors[model], volume, channel)
         return self._caches[model, channel]
 
 
@@ -229,11 +229,6 @@ def _found(history: History) -> dict[tuple[int, str | None, int], About]:
         if "range" in edit.about
         for k in edit.about["objects"]
     }
-
-
-def _models(history: History) -> set[str]:
-    """Return the names of the networks that masks which stand may come from."""
-    return {a["model"] for a in (*_asked(history).values(), *_found(history).values())}
 
 
 def _main_axis(state: ObjectState, first: str | None) -> str | None:

@@ -150,25 +150,21 @@ class Session(Writing):
                 started = [k for k in found if self._unused(k)]
                 writing = found | dict.fromkeys(ended, nothing)
                 with suppress(Meanwhile):  # a brush stroke does not wait: look again
-                    return self._write(
-                        edit, plane, writing, settings, started, partial(self._all_open, writing, plane)
-                    )
+                    return self._write(edit, plane, writing, settings, started, found=True)
 
     def write_drafts(self, edit: Edit, plane: PlaneRef, masks: dict[int, Mask]) -> None:
         """Write masks of new objects on a plane; it becomes an anchor; what is one already is left alone.
 
         Undoing is as in `write_step`.
         """
-        written = False
-        while not written:
+        while True:
             with self._lock, suppress(Meanwhile):
                 found = {k: m for k, m in masks.items() if self._open(k, plane)}
                 started = [k for k in found if self._unused(k)]
                 anchored = [c for k in found for c in anchored_settings(self.objects[k], plane)]
                 if found:
-                    still = partial(self._all_open, found, plane)
-                    self._write(edit, plane, found, anchored, started, still)
-                written = True
+                    self._write(edit, plane, found, anchored, started, found=True)
+                break
         self.objects_changed.emit()
 
     def change_plane(
@@ -182,7 +178,7 @@ class Session(Writing):
         with self._lock, suppress(Meanwhile):
             if self._open(identity, plane):
                 settings = left_settings(self.objects[identity], plane)
-                self._clear(edit, plane, identity, settings, partial(self._all_open, (identity,), plane))
+                self._clear(edit, plane, identity, settings, found=True)
 
     def settle(self, edit: Edit, identity: int, axis: str, t: int, settled: Settled) -> None:
         """Note what a complete propagation of an object started from, as part of `edit`.
@@ -242,11 +238,3 @@ class Session(Writing):
     def _unused(self, identity: int) -> bool:
         """Say whether the user would not miss an object."""
         return self._object(identity).bare and identity != self.current
-
-    def _all_open(self, identities: Iterable[int], plane: PlaneRef) -> bool:
-        return all(self._open(k, plane) for k in identities)
-
-    def _open(self, identity: int, plane: PlaneRef) -> bool:
-        """Say whether propagation may change an object on a plane."""
-        state = self._object(identity)
-        return not state.done and plane not in state.anchors

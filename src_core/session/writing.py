@@ -63,9 +63,17 @@ class Writing(Objects):
         masks: dict[int, Mask],
         settings: Settings = (),
         started: Iterable[int] = (),
-        still: Callable[[], bool] = lambda: True,
+        *,
+        found: bool = False,
     ) -> None:
-        """Write masks and make the changes that go with them; see `_commit`."""
+        """Write masks and make the changes that go with them; see `_commit`.
+
+        What was `found` without the user gives way: it raises `Meanwhile` if one of the objects is not open any more.
+        """
+
+        def still() -> bool:
+            return not found or all(self._open(k, plane) for k in masks)
+
         with self._lock:
             write = partial(
                 self.labels.write_plane,
@@ -127,7 +135,13 @@ class Writing(Objects):
         plane: PlaneRef,
         identity: int,
         settings: Settings = (),
-        still: Callable[[], bool] = lambda: True,
+        *,
+        found: bool = False,
     ) -> None:
         nothing = np.zeros(self.volume.plane_shape(plane.axis), np.bool_)
-        self._write(edit, plane, {identity: nothing}, settings, still=still)
+        self._write(edit, plane, {identity: nothing}, settings, found=found)
+
+    def _open(self, identity: int, plane: PlaneRef) -> bool:
+        """Say whether propagation may change an object on a plane."""
+        state = self._object(identity)
+        return not state.done and plane not in state.anchors

@@ -310,10 +310,10 @@ def test_propagation_does_not_cover_a_mask_accepted_while_it_writes(
     mine, found, write = box(1, 1, 4, 4), box(8, 8, 12, 12), session._write
     threads: list[threading.Thread] = []
 
-    def hooked(*args: Any) -> None:
+    def hooked(*args: Any, **options: Any) -> None:
         monkeypatch.setattr(session, "_write", write)
         threads.append(_meanwhile(lambda: session.accept(Z2, mine, 1)))
-        write(*args)
+        write(*args, **options)
 
     monkeypatch.setattr(session, "_write", hooked)
     with session.edit("propagate") as edit:
