@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 
@@ -24,3 +25,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_others(folder: Path, pattern: str, kept: Collection[Path]) -> None:
+    """Remove the files of a folder whose whole names match a regular expression, but for those that are kept."""
+    for path in folder.iterdir():
+        if re.fullmatch(pattern, path.name) and path not in kept:
+            path.unlink()

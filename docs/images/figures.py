@@ -34,6 +34,7 @@ from src_core.montage import object_montage
 from src_core.propagation import propagate_to_labels
 from src_core.synthetic import make_stack
 from src_core.training.data import ImageSource, stretch
+from src_core.training.loop import TrainConfig, training_files
 from src_core.training.pasting import with_neighbours
 
 IMAGES = Path(__file__).parent
@@ -72,11 +73,11 @@ def _gallery() -> Picture:
 
 def _pasted(data: Path) -> Picture:
     """Crops of images for training on which objects were pasted beside others, with their outlines in blue."""
-    rng, kept_back = np.random.default_rng(3), set(test_files(data / "dsb2018"))
-    files = [f for f in sorted((data / "dsb2018").glob("*.npz")) if f.name not in kept_back]
+    rng, images = np.random.default_rng(3), data / "dsb2018"
+    source = ImageSource(training_files(TrainConfig(Path(), images, tuple(test_files(images)))))
     tiles = []
-    for k in rng.permutation(len(files)):
-        (image, labels) = ImageSource([files[k]]).get(0)
+    for k in rng.permutation(len(source.pairs)):
+        image, labels = source.get(int(k))
         y, x = (n // 2 - min(60, n // 2) for n in labels.shape)
         part = (slice(y, y + 120), slice(x, x + 120))
         shown, known = with_neighbours(rng, image, labels, 5, part)

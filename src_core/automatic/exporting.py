@@ -13,20 +13,12 @@ from scipy import ndimage as ndi
 from src_core.automatic.coco import read_coco, write_coco
 from src_core.automatic.records import MaskRecord, label_image
 from src_core.errors import PromptError, VolumeError
-from src_core.files import write_atomically
+from src_core.files import remove_others, write_atomically
 from src_core.labels import LabelVolume
 from src_core.labels.files import disk_errors
 from src_core.masks import PackedMask
+from src_core.volumes.units import OME_SYMBOLS
 
-OME_UNITS = {
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "angstrom": "Å",
-}
-"""How OME-TIFF calls the units of lengths."""
 Scores = Callable[[int, int], float]
 """Returns the confidence of an object on a slice: scores(slice, id)."""
 
@@ -68,9 +60,7 @@ def labels_to_coco(
     with disk_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         written = _write_slices(labels, folder, axis, t, scores)
-        for path in set(folder.glob(f"{axis}*.json")) - set(written):
-            if path.stem.removeprefix(axis).isdecimal():
-                path.unlink()
+        remove_others(folder, rf"{axis}\d+\.json", written)
     return written
 
 
@@ -146,7 +136,7 @@ def labels_to_tiff(labels: LabelVolume, path: str | Path, *, t: int = 0) -> None
     pixels = planes() if shape[1] > 1 else np.stack(list(planes()))
     metadata: dict[str, Any] = {"axes": "ZYX"}
     for axis in "zyx":
-        unit = OME_UNITS.get(labels.units.get(axis) or "")
+        unit = OME_SYMBOLS.get(labels.units.get(axis) or "")
         if unit is not None:
             key = f"PhysicalSize{axis.upper()}"
             metadata |= {key: labels.scale[axis], f"{key}Unit": unit}

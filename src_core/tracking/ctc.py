@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core.errors import VolumeError
-from src_core.files import write_atomically
+from src_core.files import remove_others, write_atomically
 from src_core.labels import LabelVolume
 from src_core.labels.files import disk_errors
 from src_core.tracking.solving import Track, Tracking
@@ -57,8 +57,7 @@ def write_ctc(tracking: Tracking, labels: LabelVolume, folder: str | Path) -> No
     with disk_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / f"mask{t:0{digits}d}.tif" for t in range(count)]
-        for path in {p for p in folder.glob("mask*.tif") if NAME.fullmatch(p.stem)} - set(written):
-            path.unlink()
+        remove_others(folder, r"mask\d+\.tif", written)
         for t, path in enumerate(written):
             frame = _named(read_frame(labels, t), tracking.ids_at(t))
             write_atomically(

@@ -20,18 +20,10 @@ from src_core.volumes.axes import check_axes, guess_axes, is_rgb
 from src_core.volumes.ome_zarr import read_zarr
 from src_core.volumes.plane import Limits
 from src_core.volumes.tiff import is_tiff, read_tiff
+from src_core.volumes.units import METRES
 from src_core.volumes.volume import Volume
 
 ARRAY_HAS = ("shape", "dtype", "__getitem__")
-METRES = {
-    "picometer": 1e-12,
-    "angstrom": 1e-10,
-    "nanometer": 1e-9,
-    "micrometer": 1e-6,
-    "millimeter": 1e-3,
-    "centimeter": 1e-2,
-    "meter": 1.0,
-}
 PerAxis = Mapping[str, Any] | Sequence[Any]
 
 

@@ -14,22 +14,17 @@ import zarr
 from src_core.errors import VolumeError
 from src_core.volumes.arrays import LazyArray, Source
 from src_core.volumes.axes import RGB_SIZES, guess_leading
+from src_core.volumes.units import OME_SYMBOLS
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KNOWN = {"T": "t", "C": "c", "Z": "z", "Y": "y", "X": "x"}
 _UNNAMED = "QI"  # tifffile's letters for "no idea" and "a sequence of pages"
-_UNITS = {
-    "µm": "micrometer",
+_UNITS = {symbol.lower(): name for name, symbol in OME_SYMBOLS.items()} | {
     "μm": "micrometer",
     "um": "micrometer",
     "micron": "micrometer",
     "microns": "micrometer",
     "\\u00b5m": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "å": "angstrom",
     "pm": "picometer",
     "s": "second",
     "sec": "second",
