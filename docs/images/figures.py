@@ -33,8 +33,8 @@ from src_core.model.nano_encoder import FINE
 from src_core.montage import object_montage
 from src_core.propagation import propagate_to_labels
 from src_core.synthetic import make_stack
+from src_core.training.config import TrainConfig, training_files
 from src_core.training.data import ImageSource, stretch
-from src_core.training.loop import TrainConfig, training_files
 from src_core.training.pasting import with_neighbours
 
 IMAGES = Path(__file__).parent

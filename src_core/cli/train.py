@@ -13,7 +13,7 @@ from src_core.cli.options import can_plot, console, progress_bar, write_aside
 from src_core.errors import SamError
 
 if TYPE_CHECKING:
-    from src_core.training.loop import TrainConfig
+    from src_core.training.config import TrainConfig
 
 PATHS = ("images", "out", "start")
 """Settings that are paths, and text in a TOML file."""
@@ -39,8 +39,8 @@ def train(
     """Train the small network, or go on with the run found in --out."""
     settings = _config(out, images, start, steps, seed, config)
     plots = can_plot()
+    from src_core.training.config import training_files
     from src_core.training.loop import train as run
-    from src_core.training.loop import training_files
 
     training_files(settings)
     with progress_bar("training") as progress:
@@ -64,7 +64,7 @@ def _config(
     from dataclasses import fields
 
     from src_core.evaluation import test_files
-    from src_core.training.loop import TrainConfig
+    from src_core.training.config import TrainConfig
 
     given = _read_toml(config) if config is not None else {}
     known = {f.name: f for f in fields(TrainConfig)}

@@ -36,8 +36,8 @@ class NanoEncoder(nn.Module):
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
         self.stem = ConvNorm(3, 16, stride=2)
-        self.stage4 = _stage(16, 48, 3)
-        self.stage8 = _stage(48, 96, 2)
+        self.stage4 = _stage(16, 48, 5)
+        self.stage8 = _stage(48, 96, 3)
         self.stage16 = _stage(96, 160, 4)
         self.stage32 = _stage(160, 224, 4)
         self.top = ConvNorm(224, 128, kernel=1)
@@ -48,11 +48,11 @@ class NanoEncoder(nn.Module):
         self.neck = nn.Conv2d(128, width, kernel_size=1)
         self.lateral4 = ConvNorm(48, FINE, kernel=1)
         self.down4 = ConvNorm(128, FINE, kernel=1)
-        self.smooth4 = nn.Sequential(*ConvNorm(FINE, FINE), Residual(FINE), Residual(FINE))
+        self.smooth4 = nn.Sequential(*ConvNorm(FINE, FINE), *(Residual(FINE) for _ in range(3)))
         self.high4 = nn.Conv2d(FINE, FINE, kernel_size=1)
         self.affinity = AffinityHead(128, FINE)
         self.down2 = ConvNorm(FINE, 16, kernel=1)
-        self.smooth2 = nn.Sequential(*ConvNorm(16, 16), Residual(16))
+        self.smooth2 = nn.Sequential(*ConvNorm(16, 16), *(Residual(16) for _ in range(3)))
         self.high2 = nn.Conv2d(16, 16, kernel_size=1)
 
     def forward(self, image: Tensor) -> Features:

@@ -61,6 +61,15 @@ def warped(
     return (positions + bend * (strength * size_px)).astype(np.float32)
 
 
+def stretched(rng: np.random.Generator, positions: FloatArray, factor: float) -> FloatArray:
+    """Change `positions` so that what is packed becomes `factor` times as long as wide, in one random direction."""
+    along = rng.standard_normal(3)
+    along /= np.linalg.norm(along)
+    wide, long = factor ** (1 / 3), factor ** (-2 / 3)
+    shift = (long - wide) * (positions @ along)[..., None] * along
+    return np.asarray(wide * positions + shift, np.float32)
+
+
 def pack(
     rng: np.random.Generator,
     positions: FloatArray,
@@ -68,6 +77,7 @@ def pack(
     spacing: float,
     spread: float = 0.25,
     merged: float = 0.0,
+    columns: bool = False,
 ) -> Packing:
     """Divide space among ellipsoids of about `radius_px`.
 
@@ -84,6 +94,8 @@ def pack(
     merged
         Probability of a site to join the largest of a few neighbours: large and concave objects between small
         ones. `reach` then is that of the nearest site.
+    columns
+        Whether sites stand on top of each other along z, as cells of an epithelium in layers do.
     """
     flat = positions.reshape(-1, 3)
     low, high = flat.min(0) - radius_px, flat.max(0) + radius_px
@@ -92,8 +104,11 @@ def pack(
         np.arange(a + rng.uniform(-step / 2, step / 2), b + step, step)
         for a, b in zip(low, high, strict=True)
     ]
-    centres = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    centres = centres + rng.uniform(-0.38, 0.38, centres.shape) * step
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    jitter = rng.uniform(-0.38, 0.38, grid.shape)
+    if columns:
+        jitter[..., 1:] = jitter[:1, ..., 1:] + rng.normal(0, 0.04, jitter[..., 1:].shape)
+    centres = (grid + jitter * step).reshape(-1, 3)
     tree = cKDTree(centres)
     group = _groups(rng, tree, merged)
     distance, nearest = tree.query(flat, k=2 if merged == 0 else min(8, len(centres)))

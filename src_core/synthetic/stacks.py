@@ -8,12 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.synthetic import optics
-from src_core.synthetic.fields import FloatArray, Packing, grid_px, pack, smooth_noise, tubes, warped
+from src_core.synthetic import optics, stains
+from src_core.synthetic.fields import (
+    FloatArray,
+    Packing,
+    grid_px,
+    pack,
+    smooth_noise,
+    stretched,
+    tubes,
+    warped,
+)
 from src_core.synthetic.scenes import draw_scene
 
 ELONGATION = (0.5, 5.0)
 """How much longer blur is along z than in the plane: in confocal microscopes and light sheets 2 to 5 times."""
+OUTLINED = (0.15, 0.5)
+"""The part of an object's light at which people outline it; half of it is where its surface is."""
+OUTLINED_BY_LIGHT = 0.6
+"""How often they do; the rest is labelled where its surface is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +68,13 @@ class _Scene:
         fine, coarse = self.noise(max(2.0, self.radius_px * 0.15)), self.noise(max(3.0, self.radius_px * 0.5))
         return np.asarray(0.5 * fine + 0.5 * coarse, np.float32)
 
-    def packed(self, spacing: float, strength: float, merged: float = 0.0) -> Packing:
+    def packed(
+        self, spacing: float, strength: float, merged: float = 0.0, longer: float = 1.0, columns: bool = False
+    ) -> Packing:
         bent = warped(self.rng, self.positions, 1.6 * self.radius_px, strength, self.z_step_px)
-        return pack(self.rng, bent, self.radius_px, spacing, merged=merged)
+        if longer > 1:
+            bent = stretched(self.rng, bent, longer)
+        return pack(self.rng, bent, self.radius_px, spacing, merged=merged, columns=columns)
 
 
 Drawing = tuple[FloatArray, NDArray[np.bool_], Packing]
@@ -70,7 +87,8 @@ def _per_object(rng: np.random.Generator, packing: Packing, sigma: float) -> Flo
 
 def _nuclei(scene: _Scene) -> Drawing:
     rng = scene.rng
-    packing = scene.packed(rng.uniform(1.5, 3.2), rng.uniform(0.03, 0.16))
+    columns = rng.random() < 0.25
+    packing = scene.packed(rng.uniform(1.5, 3.2), rng.uniform(0.03, 0.16), columns=columns)
     dropped = rng.random(packing.n_objects) < rng.uniform(0, 0.5)
     inside = (packing.reach < 1) & ~dropped[packing.owner]
     if rng.random() < 0.7:
@@ -83,6 +101,9 @@ def _nuclei(scene: _Scene) -> Drawing:
             scene.noise(max(3.0, scene.radius_px * 0.45)) > 1.5, rng.uniform(0.3, 1.5), 1.0
         )
     background = rng.uniform(0, 0.3) * (1 + 0.5 * scene.noise(3 * scene.radius_px))
+    if rng.random() < 0.15:  # walls or membranes that are stained, too, and not what is labelled
+        width = rng.uniform(1.0, 2.5) + rng.uniform(0.03, 0.1) * scene.radius_px
+        background = background + rng.uniform(0.2, 1.0) * np.exp(-((packing.gap / width) ** 2))
     if rng.random() < 0.3:  # debris and autofluorescence, brighter than any object
         hot = scene.noise(max(4.0, 0.6 * scene.radius_px)) > rng.uniform(2.2, 3.2)
         background = np.where(hot, rng.uniform(1, 5), background)
@@ -92,7 +113,8 @@ def _nuclei(scene: _Scene) -> Drawing:
 def _membranes(scene: _Scene) -> Drawing:
     rng = scene.rng
     merged = rng.uniform(0.1, 0.7) if rng.random() < 0.4 else 0.0
-    packing = scene.packed(rng.uniform(1.2, 1.8), rng.uniform(0.05, 0.25), merged)
+    longer = rng.uniform(1.5, 3.0) if rng.random() < 0.2 else 1.0
+    packing = scene.packed(rng.uniform(1.2, 1.8), rng.uniform(0.05, 0.25), merged, longer)
     width = rng.uniform(1.0, 2.5) + rng.uniform(0.03, 0.25) * scene.radius_px
     outside = rng.random(packing.n_objects) < rng.uniform(0, 0.25)
     # Half of those who label cells let them meet in the middle of the membrane, the others leave some of it out.
@@ -113,7 +135,9 @@ def _electron(scene: _Scene) -> Drawing:
     """Cells between dark membranes with organelles, or the organelles themselves."""
     rng = scene.rng
     merged = rng.uniform(0.2, 0.9) if rng.random() < 0.65 else 0.0
-    packing = scene.packed(rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.4), merged)
+    # Neurites are long; cut lengthwise they have thin tails.
+    longer = rng.uniform(2.0, 8.0) if rng.random() < 0.4 else 1.0
+    packing = scene.packed(rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.4), merged, longer)
     width = rng.uniform(1.5, 3) + 0.03 * scene.radius_px
     picture = 0.75 + 0.06 * _per_object(rng, packing, 0.8) + 0.04 * scene.texture()
     organelle = _Scene(
@@ -199,15 +223,19 @@ def make_stack(
     z_step_px = float(np.clip(2 * radius / slices_per_object, 0.5, 60))
     scene = _Scene(rng, shape, radius, z_step_px, grid_px(shape, z_step_px))
     picture, inside, packing = FAMILIES[name](scene)
+    lens = _lens(scene, name)
+    if name in ("nuclei", "tubes", "phase") and rng.random() < OUTLINED_BY_LIGHT:
+        inside = _outlined(scene, lens, inside, packing)
     labels = np.where(inside, packing.owner + 1, 0).astype(np.uint16)
-    image = _acquire(scene, name, picture)
+    image = _acquire(scene, lens, picture)
     if name == "electron" or rng.random() < 0.1:
         image, labels = optics.sections(rng, image, labels)
     if name in ("nuclei", "membranes", "tubes") and rng.random() < 0.12:
         image = image.max() - image
     grey = optics.to_uint8(rng, image)
     if name in ("nuclei", "membranes", "phase") and rng.random() < 0.2:
-        return Stack(_colour(rng, grey), labels, name, z_step_px)
+        stain = stains.two if rng.random() < 0.5 else stains.one
+        return Stack(stain(rng, grey, scene.noise), labels, name, z_step_px)
     return Stack(grey, labels, name, z_step_px)
 
 
@@ -222,25 +250,40 @@ def _film(rng: np.random.Generator, shape: tuple[int, int, int]) -> Stack:
     return Stack(np.asarray(np.rint(255 * image), np.uint8), labels, "scenes", 1.0)
 
 
-def _acquire(scene: _Scene, family: str, picture: FloatArray) -> FloatArray:
-    """Optics at the native resolution, then back to the size the network sees."""
+@dataclass(frozen=True)
+class _Lens:
+    """The side of the camera's images, and the blur in the plane, in their pixels, and along z, in slices."""
+
+    native: int
+    sigma_px: float
+    sigma_slices: float
+
+
+def _lens(scene: _Scene, family: str) -> _Lens:
     rng, side = scene.rng, scene.shape[1]
     # Small images are enlarged before they reach the network: it must know how that looks.
     native = (
         side if rng.random() < 0.5 else int(side / rng.uniform(1.2, max(1.3, min(4.5, scene.radius_px / 4))))
     )
-    image = optics.resample(picture, native)
-    sharp = family == "electron"
-    sigma = rng.uniform(0.0, 0.9) if sharp else rng.uniform(0.3, 1.2) + 0.05 * scene.radius_px * native / side
-    z_blur_px = 0.0 if sharp else rng.uniform(*ELONGATION) * sigma * side / native
-    image = optics.blur(image, sigma, z_blur_px / scene.z_step_px)
-    image = optics.camera(rng, optics.shading(rng, image))
-    return optics.resample(image, side)
+    if family == "electron":
+        return _Lens(native, rng.uniform(0.0, 0.9), 0.0)
+    sigma = rng.uniform(0.3, 1.2) + 0.05 * scene.radius_px * native / side
+    along_px = rng.uniform(*ELONGATION) * sigma * side / native
+    return _Lens(native, sigma, along_px / scene.z_step_px)
 
 
-def _colour(rng: np.random.Generator, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Map grey to a line between two random colours, as absorption stains do."""
-    paper = np.array([235, 225, 235]) + rng.normal(0, 14, 3)
-    ink = np.clip(np.array([95, 60, 140]) + rng.normal(0, 45, 3), 0, 255)
-    amount = (grey / 255.0)[..., None]
-    return np.asarray(np.clip(paper + (ink - paper) * amount, 0, 255), np.uint8)
+def _outlined(scene: _Scene, lens: _Lens, inside: NDArray[np.bool_], packing: Packing) -> NDArray[np.bool_]:
+    """Return what someone outlines who sees the blurred objects: some of the blur, above and below most of all."""
+    seen = optics.blur(
+        inside.astype(np.float32), lens.sigma_px * scene.shape[1] / lens.native, lens.sigma_slices
+    )
+    drawn = np.bincount(packing.owner[inside], minlength=packing.n_objects) > 0
+    return np.asarray(inside | ((seen > scene.rng.uniform(*OUTLINED)) & drawn[packing.owner]))
+
+
+def _acquire(scene: _Scene, lens: _Lens, picture: FloatArray) -> FloatArray:
+    """Optics at the native resolution, then back to the size the network sees."""
+    image = optics.resample(picture, lens.native)
+    image = optics.blur(image, lens.sigma_px, lens.sigma_slices)
+    image = optics.camera(scene.rng, optics.shading(scene.rng, image))
+    return optics.resample(image, scene.shape[1])

@@ -19,7 +19,7 @@ from torch import Tensor
 from src_core.errors import CheckpointError
 from src_core.files import write_atomically
 from src_core.model.nano import build_nano
-from src_core.training.loop import begin_with
+from src_core.training.state import begin_with
 
 
 def average(files: Sequence[Path], out: Path) -> None:

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core.masks import Mask, bounds, innermost
 
 Box = tuple[float, float, float, float]
+CHUNK = 8
+"""Objects that are handed to another process together."""
+T = TypeVar("T")
 
 
-def first_click(rng: np.random.Generator, mask: Mask) -> tuple[float, float]:
-    """Return (x, y) inside `mask`: with a probability of 0.6 its innermost pixel, else any."""
-    return _pick(rng, mask)
+def each(
+    draw: Callable[..., T], rng: np.random.Generator, *masks: NDArray[np.bool_], pool: Executor | None = None
+) -> Iterator[T]:
+    """Give draw(rng, *masks of one object) for every object of (B, h, w); a pool begins with them at once.
+
+    Each has random numbers of its own, so that they are the same in any process.
+    """
+    sources = rng.spawn(len(masks[0]))
+    if pool is not None:
+        return pool.map(draw, sources, *masks, chunksize=CHUNK)
+    return map(draw, sources, *masks)
+
+
+def first_click(rng: np.random.Generator, mask: Mask) -> tuple[float, float, int]:
+    """Return (x, y, 1) inside `mask`: with a probability of 0.6 its innermost pixel, else any."""
+    return *_pick(rng, mask), 1
 
 
 def beside(rng: np.random.Generator, mask: Mask) -> tuple[float, float, int]:

@@ -33,6 +33,8 @@ CROWDED = 0.75
 """How often a crop of a plane is laid around such an object, if there are any."""
 PASTED, MOST_PASTED = 0.5, 5
 """How often objects of a plane are pasted beside others on a crop, and how many at most."""
+MOST_SQUEEZED = 0.25
+"""Logarithm of how much crops of planes are squeezed at most, before they become squares."""
 COMPLETE = ("nuclei", "tubes", "phase")
 """Families of stacks in which all that is not an object is background, and looks like it."""
 
@@ -113,24 +115,25 @@ def image_crop(
     grain: tuple[float, float] = DRAWN_GRAIN,
     complete: bool = False,
 ) -> Crop | None:
-    """Cut a random square out of a plane and resize it to `side`; None where it shows no object.
+    """Cut a random rectangle out of a plane and resize it to a square of `side`; None where it shows no object.
 
     Where the labels are complete, copies of objects are pasted beside some of those it shows.
     """
     height, width = labels.shape
     zoom = float(np.exp(rng.uniform(np.log(0.7), np.log(4.0))))
-    span = int(np.clip(side / zoom, 24, min(height, width)))
+    aspect = float(np.exp(rng.uniform(-MOST_SQUEEZED, MOST_SQUEEZED))) if rng.random() < 0.5 else 1.0
+    tall, wide = (int(np.clip(side / zoom * a, 24, n)) for a, n in ((aspect, height), (1 / aspect, width)))
     crowded = np.flatnonzero(crowding(labels, CONTACT_PX) == TOUCHING)
     for _ in range(4):
-        y, x = (int(rng.integers(0, n - span + 1)) for n in (height, width))
+        y, x = (int(rng.integers(0, n - span + 1)) for n, span in ((height, tall), (width, wide)))
         if len(crowded) and rng.random() < CROWDED:
             ys, xs = np.nonzero(labels == rng.choice(crowded))
             k = int(rng.integers(len(ys)))
             y, x = (
                 int(np.clip(at - rng.uniform(0.2, 0.8) * span, 0, n - span))
-                for at, n in ((ys[k], height), (xs[k], width))
+                for at, n, span in ((ys[k], height, tall), (xs[k], width, wide))
             )
-        part = (slice(y, y + span), slice(x, x + span))
+        part = (slice(y, y + tall), slice(x, x + wide))
         if np.count_nonzero(labels[part]) > 0:
             if complete and rng.random() < PASTED:
                 count = int(rng.integers(1, MOST_PASTED + 1))
@@ -179,7 +182,7 @@ def _augmented(
 
 
 def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    out = resize(image, (side, side), order=1, preserve_range=True, anti_aliasing=side < image.shape[0])
+    out = resize(image, (side, side), order=1, preserve_range=True, anti_aliasing=side < min(image.shape[:2]))
     return np.asarray(np.rint(out), np.uint8)
 
 
@@ -200,6 +203,12 @@ def _intensity(
         out = out + _grain(rng, out.shape[:-1], strongest)
     if rng.random() < 0.2:
         out = out * rng.uniform(0.75, 1.15, 3)
+    if rng.random() < 0.2:  # another stain, or none
+        out = (
+            out[..., rng.permutation(3)]
+            if rng.random() < 0.5
+            else np.repeat(out.mean(-1, keepdims=True), 3, -1)
+        )
     return np.asarray(np.rint(255 * np.clip(out, 0, 1)), np.uint8)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core.frames import BOOL_LOGIT
+from src_core.masks import Mask
 from src_core.model.affinity import CELL_PX
 from src_core.model.nano import Nano
 from src_core.model.nano_encoder import FINE, LOW_RES_PX, STRIDE_PX
@@ -60,10 +63,10 @@ class Asked:
         self, model: Nano, features: Features, grid_offset: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Ask the network; see `Nano.decode_all`."""
-        points = None
+        device, points = features[0].device, None
         if self.points.shape[1]:
-            points = (torch.from_numpy(self.points), torch.from_numpy(self.labels))
-        boxes = None if self.boxes is None else torch.from_numpy(self.boxes)
+            points = (torch.from_numpy(self.points).to(device), torch.from_numpy(self.labels).to(device))
+        boxes = None if self.boxes is None else torch.from_numpy(self.boxes).to(device)
         return model.decode_all(features, points, boxes, self.masks, grid_offset)
 
 
@@ -80,10 +83,11 @@ class Outcome:
     scores: dict[str, float]
 
 
-def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
-    """Answer, correct and walk once."""
+def run(model: Nano, sample: Sample, rng: np.random.Generator, pool: Executor | None = None) -> Outcome:
+    """Answer, correct and walk once, where the model is; prompts are drawn in the processes of `pool`."""
     rounds = int(rng.choice(ROUNDS))
-    images = torch.from_numpy(sample.images).permute(0, 3, 1, 2).float()
+    device = model.prompt_encoder.no_mask_embed.weight.device
+    images = torch.from_numpy(sample.images).to(device).permute(0, 3, 1, 2).float()
     everywhere = model.encode(model.normalise(images))
     features = tuple(_window(f, k, sample.window_yxyx) for f, k in zip(everywhere, MAPS_PX, strict=True))
     free = model.prompt_encoder.image_embedding_size[0] - features[0].shape[-1]
@@ -91,13 +95,31 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator) -> Outcome:
     n_crops = len(sample.image_masks)
     single = tuple(f[:n_crops] for f in features)
     slices = tuple(f[n_crops:] for f in features)
-    on_planes = _correct(model, single, sample.image_masks, sample.background, offset, rng, rounds)
-    through_stack = _propagate(model, slices, sample.stack_masks, offset, rng)
-    together, found = affinity_loss(rng, everywhere[1][:, FINE:], sample.labels, sample.complete)
-    return Outcome(
-        on_planes.loss + through_stack.loss + AFFINITY_WEIGHT * together,
-        on_planes.scores | through_stack.scores | {"affinity": found},
+    on_planes, through_stacks = _in_turns(
+        _correct(model, single, sample.image_masks, sample.background, offset, rng.spawn(1)[0], rounds, pool),
+        _propagate(model, slices, sample.stack_masks, offset, rng.spawn(1)[0], pool),
     )
+    together, found = affinity_loss(everywhere[1][:, FINE:], sample.labels, sample.queries, sample.complete)
+    return Outcome(
+        on_planes.loss + through_stacks.loss + AFFINITY_WEIGHT * together,
+        on_planes.scores | through_stacks.scores | {"affinity": found},
+    )
+
+
+Task = Generator[None, None, Outcome]
+"""Pauses where it waits for prompts that other processes draw."""
+
+
+def _in_turns(*tasks: Task) -> list[Outcome]:
+    outcomes: dict[Task, Outcome] = {}
+    while len(outcomes) < len(tasks):
+        for task in tasks:
+            if task not in outcomes:
+                try:
+                    next(task)
+                except StopIteration as end:
+                    outcomes[task] = end.value
+    return [outcomes[task] for task in tasks]
 
 
 def _window(features: Tensor, px: int, yxyx: tuple[int, int, int, int]) -> Tensor:
@@ -114,7 +136,8 @@ def _correct(
     offset: tuple[int, int],
     rng: np.random.Generator,
     rounds: int,
-) -> Outcome:
+    pool: Executor | None,
+) -> Task:
     """Prompt, then click on the largest error of the answer, `rounds` times in all."""
     kind = str(rng.choice(KINDS, p=KIND_WEIGHTS))
     truths = image_masks.reshape(-1, *image_masks.shape[2:])
@@ -124,34 +147,35 @@ def _correct(
         truths = truths & there[:, None, None]
     asked = Asked(len(truths), (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     if "box" in kind:
-        asked.set_boxes([clicks.noisy_box(rng, t) for t in truths])
+        asked.set_boxes(list(clicks.each(clicks.noisy_box, rng, truths, pool=pool)))
     ambiguous = kind == "click"
     if "click" in kind:
-        asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in clicked])
+        asked.add_points(rng, list(clicks.each(clicks.first_click, rng, clicked, pool=pool)))
     if ambiguous and rng.random() < WITHOUT:
-        asked.add_points(rng, [clicks.beside(rng, t) for t in truths])
+        asked.add_points(rng, list(clicks.each(clicks.beside, rng, truths, pool=pool)))
         ambiguous = False
+    device = features[0].device
     if kind == "mask":
-        asked.masks = as_logits(np.stack([clicks.neighbour_mask(rng, t) for t in truths]))
-    target = torch.from_numpy(truths).float()
+        near = clicks.each(clicks.neighbour_mask, rng, truths, pool=pool)
+        asked.masks = as_logits(np.stack(list(near)), device)
+    target = torch.from_numpy(truths).to(device).float()
     real = target.flatten(1).any(1)
-    total = torch.zeros(())
-    ious: list[float] = []
+    total = torch.zeros((), device=device)
+    ious: list[Tensor] = []
     for k in range(rounds):
         logits, iou, presence = asked.decode(model, features, offset)
         loss = prompt_loss(logits, iou, presence, target, ambiguous and k == 0)
         total = total + (loss if k else FIRST_WEIGHT * loss)
-        ious.append(float(mask_iou(logits[:, :1], target)[real].mean()))
+        ious.append(mask_iou(logits[:, :1], target)[real].mean())
         if k + 1 < rounds:
             best = _best(logits, iou)
-            guesses = best[:, 0].numpy() > 0
-            asked.add_points(
-                rng, [clicks.correction(rng, t, g) for t, g in zip(truths, guesses, strict=True)]
-            )
+            guesses = (best[:, 0] > 0).cpu().numpy()
+            corrections = clicks.each(clicks.correction, rng, truths, guesses, pool=pool)
+            yield
+            asked.add_points(rng, list(corrections))
             asked.masks = best
-    return Outcome(
-        total / (rounds - 1 + FIRST_WEIGHT), {"first": ious[0], "corrected": ious[-1]} if real.any() else {}
-    )
+    scores = {"first": float(ious[0]), "corrected": float(ious[-1])} if real.any() else {}
+    return Outcome(total / (rounds - 1 + FIRST_WEIGHT), scores)
 
 
 def _somewhere(
@@ -170,53 +194,65 @@ def _somewhere(
 def _propagate(
     model: Nano,
     features: Features,
-    truths: NDArray[np.bool_],
+    stacks: NDArray[np.bool_],
     offset: tuple[int, int],
     rng: np.random.Generator,
-) -> Outcome:
-    """Prompt on the first slice, then hand each slice's own logits to the next, past the object's end."""
+    pool: Executor | None,
+) -> Task:
+    """Prompt on the first slices, then hand each slice's own logits to the next, past the object's end.
+
+    `stacks` (W, T, m, h, w) are the true masks, `features` those of the W T slices.
+    """
+    n_slices, device = stacks.shape[1], features[0].device
+    truths = stacks.swapaxes(0, 1).reshape(n_slices, -1, *stacks.shape[3:])
+    slices = [tuple(f[t::n_slices] for f in features) for t in range(n_slices)]
     asked = Asked(truths.shape[1], (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     by_box = rng.random() < 0.5
     if by_box:
-        asked.set_boxes([clicks.noisy_box(rng, t) for t in truths[0]])
+        asked.set_boxes(list(clicks.each(clicks.noisy_box, rng, truths[0], pool=pool)))
     else:
-        asked.add_points(rng, [(*clicks.first_click(rng, t), 1) for t in truths[0]])
-    target = torch.from_numpy(truths).float()
-    logits, iou, presence = asked.decode(model, _slice(features, 0), offset)
+        asked.add_points(rng, list(clicks.each(clicks.first_click, rng, truths[0], pool=pool)))
+    anchors = clicks.each(_anchored, rng, truths[0], pool=pool)
+    target = torch.from_numpy(truths).to(device).float()
+    logits, iou, presence = asked.decode(model, slices[0], offset)
     total = prompt_loss(logits, iou, presence, target[0], ambiguous=not by_box)
-
-    exact = as_logits(
-        np.stack([clicks.neighbour_mask(rng, t) if rng.random() < 0.3 else t for t in truths[0]])
-    )
+    yield
+    exact = as_logits(np.stack(list(anchors)), device)
     own = _best(logits, iou)
-    usable = (mask_iou(own, target[0])[:, 0] > 0.6) & torch.from_numpy(rng.random(len(own)) < 0.5)
+    chosen = torch.from_numpy(rng.random(len(own)) < 0.5).to(device)
+    usable = (mask_iou(own, target[0])[:, 0] > 0.6) & chosen
     previous = torch.where(usable[:, None, None, None], own, exact)
-    ious: list[float] = []
-    right: list[bool] = []
-    for t in range(1, len(truths)):
+    ious: list[Tensor] = []
+    right: list[Tensor] = []
+    for t in range(1, n_slices):
         # On past the end: a walk that has missed it must still find out.
         step = Asked(len(previous), (0, 0))
         step.masks = previous
-        logits, iou, presence = step.decode(model, _slice(features, t), offset)
+        logits, iou, presence = step.decode(model, slices[t], offset)
         total = total + prompt_loss(logits, iou, presence, target[t], ambiguous=False)
         there = target[t].flatten(1).any(1)
-        ious += mask_iou(logits[:, :1], target[t])[there, 0].tolist()
-        right += ((presence > 0) == there).tolist()
+        ious.append(mask_iou(logits[:, :1], target[t])[there, 0])
+        right.append((presence > 0) == there)
         previous = logits[:, :1].detach()
-    scores = {"walk": float(np.mean(ious))} if ious else {}
-    return Outcome(total / len(truths), scores | ({"ends": float(np.mean(right))} if right else {}))
+        yield
+    reached = torch.cat(ious) if ious else torch.zeros(0)
+    scores = {"walk": float(reached.mean())} if len(reached) else {}
+    if right:
+        scores["ends"] = float(torch.cat(right).float().mean())
+    return Outcome(total / n_slices, scores)
 
 
-def as_logits(masks: NDArray[np.bool_]) -> Tensor:
+def _anchored(rng: np.random.Generator, mask: Mask) -> Mask:
+    """Return the mask that a walk begins with: the true one, or one that is a little off."""
+    return clicks.neighbour_mask(rng, mask) if rng.random() < 0.3 else mask
+
+
+def as_logits(masks: NDArray[np.bool_], device: torch.device) -> Tensor:
     """Turn bool masks (B, H, W) into dense prompts (B, 1, H, W)."""
-    return (torch.from_numpy(masks).float().unsqueeze(1) * 2 - 1) * BOOL_LOGIT
-
-
-def _slice(features: Features, t: int) -> Features:
-    return tuple(f[t : t + 1] for f in features)
+    return (torch.from_numpy(masks).to(device).float().unsqueeze(1) * 2 - 1) * BOOL_LOGIT
 
 
 def _best(logits: Tensor, iou: Tensor) -> Tensor:
     """Return the (B, 1, H, W) logits that the network itself rates highest, without gradient."""
     index = iou.detach().argmax(1)
-    return logits.detach()[torch.arange(len(logits)), index].unsqueeze(1)
+    return logits.detach()[torch.arange(len(logits), device=index.device), index].unsqueeze(1)

@@ -14,12 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src_core.model import affinity
-from src_core.training.data import crowding
 
 PRESENCE_WEIGHT = 1.0
-QUERIES = 6
-"""Objects of an image whose affinity is looked at in one step."""
-MIN_CELLS = 3
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -67,45 +63,38 @@ def prompt_loss(logits: Tensor, iou: Tensor, presence: Tensor, target: Tensor, a
 
 
 def affinity_loss(
-    rng: np.random.Generator, maps: Tensor, labels: NDArray[np.int32], complete: NDArray[np.bool_]
+    maps: Tensor,
+    labels: NDArray[np.int32],
+    queries: tuple[NDArray[np.int64], NDArray[np.int64]],
+    complete: NDArray[np.bool_],
 ) -> tuple[Tensor, float]:
     """Return the loss of affinity maps, and the mean IoU of what pixels find.
 
-    A pixel drawn from an object must find the whole of it, and no more.
+    A pixel of an object must find the whole of it, and no more.
 
     Parameters
     ----------
-    rng
-        Draws objects and pixels.
     maps
         (B, N_MAPS, h, w).
     labels
         (B, h, w) instance labels, 0 where there is none.
+    queries
+        Pixels (B, Q) as indices into the flattened planes, and the ids (B, Q) of their objects; 0 is not asked.
     complete
         (B,) bool: whether what has no label is background, which the last map learns.
     """
-    where = affinity.places(maps)
-    losses: list[Tensor] = []
-    ious: list[Tensor] = []
-    for i, plane in enumerate(labels):
-        areas = np.bincount(plane.ravel())
-        areas[0] = 0
-        ids = np.nonzero(areas >= MIN_CELLS)[0]
-        if not len(ids):
-            continue
-        weights = crowding(plane, 1)[ids]
-        chosen = rng.choice(ids, min(QUERIES, len(ids)), replace=False, p=weights / weights.sum())
-        pixels = [rng.choice(np.flatnonzero(plane == n)) for n in chosen]
-        queries = where[i].flatten(1)[:, pixels].T
-        logits = affinity.likeness(where[i : i + 1], queries[None])[0]
-        truth = torch.from_numpy(plane[None] == chosen[:, None, None]).float()
-        losses.append(mask_loss(logits[:, None], truth)[:, 0])
-        ious.append(mask_iou(logits[:, None], truth)[:, 0])
-    if not losses:
+    index, ids = (torch.from_numpy(part).to(maps.device) for part in queries)
+    real = ids > 0
+    if not real.any():
         return maps.sum() * 0, 0.0
-    total = torch.cat(losses).mean()
-    known = torch.from_numpy(complete)
+    where = affinity.places(maps)
+    asked = where.flatten(2).gather(2, index.unsqueeze(1).expand(-1, where.shape[1], -1)).transpose(1, 2)
+    planes = torch.from_numpy(labels).to(maps.device)
+    truth = (planes.unsqueeze(1) == ids[..., None, None])[real].float()
+    logits = affinity.likeness(where, asked)[real].unsqueeze(1)
+    total = mask_loss(logits, truth).mean()
+    known = torch.from_numpy(complete).to(maps.device)
     if known.any():
-        any_object = torch.from_numpy(labels[complete] > 0).float()
+        any_object = (planes[known] > 0).float()
         total = total + 0.5 * F.binary_cross_entropy_with_logits(maps[known, -1], any_object)
-    return total, float(torch.cat(ious).mean())
+    return total, float(mask_iou(logits, truth).mean())

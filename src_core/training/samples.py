@@ -33,10 +33,12 @@ NEAR_PX = 8
 """On crops, which may be enlarged, so close objects touch."""
 CLEAR = 2
 """So many low-resolution pixels from any object begins the background."""
+QUERIES, MIN_CELLS = 6, 3
+"""Objects of an image whose affinity is looked at in one step, and how large they are at least."""
 AROUND, MOST_AROUND_PX, FRAMES_AROUND = 0.4, 192, 4
 """How often the encoder sees more than what is asked about, how much at most, and on so few slices of a stack then:
 what it makes of an object must not depend on how far away the picture ends."""
-OPTIONS = ("side", "crops", "objects_per_crop", "frames", "objects_per_stack")
+OPTIONS = ("side", "crops", "objects_per_crop", "stacks", "frames", "objects_per_stack")
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,22 @@ class Sample:
     Attributes
     ----------
     images
-        (G + T, S, S, 3) uint8: G single crops, then T slices of one stack.
+        (G + W T, S, S, 3) uint8: G single crops, then T slices of each of W stacks.
     window_yxyx
         What of them is asked about, in pixels: multiples of the embedding's cells, s low-resolution pixels a side.
     image_masks
         (G, n, s, s) bool at low resolution: n objects a crop.
     stack_masks
-        (T, m, s, s) bool: m objects followed through the slices; all are on the first.
+        (W, T, m, s, s) bool: m objects followed through the slices of each stack; all are on the first.
     background
         (G, s, s) bool: where on the single crops there is surely no object; nowhere if that is not known.
     labels
-        (G + T, S / 4, S / 4) int32: all objects of the images, on the grid of the affinity maps.
+        (G + W T, S / 4, S / 4) int32: all objects of the images, on the grid of the affinity maps.
+    queries
+        Pixels (G + W T, Q) of objects, as indices into the flattened `labels`, and the ids (G + W T, Q) of their
+        objects, 0 where there are fewer.
     complete
-        (G + T,) bool: whether whatever has no label is background.
+        (G + W T,) bool: whether whatever has no label is background.
     """
 
     images: NDArray[np.uint8]
@@ -67,6 +72,7 @@ class Sample:
     stack_masks: NDArray[np.bool_]
     background: NDArray[np.bool_]
     labels: NDArray[np.int32]
+    queries: tuple[NDArray[np.int64], NDArray[np.int64]]
     complete: NDArray[np.bool_]
 
 
@@ -92,23 +98,23 @@ class Samples(Dataset[Sample]):
 
     Parameters
     ----------
-    stacks, images
+    source, images
         Where crops come from: every other single crop from the images, if there are any.
     scenes
-        Stacks that stand in for one in five of `stacks`, if there are any.
+        Stacks that stand in for one in five of `source`, if there are any.
     seed, steps
         What is drawn, and for how many steps.
     side
         Of a crop in network pixels at most; every sample draws its own, from 5/8 of it.
     crops, objects_per_crop
         Single crops in a sample, and objects on each.
-    frames, objects_per_stack
-        Slices of the one stack in a sample, and objects followed through them.
+    stacks, frames, objects_per_stack
+        Stacks in a sample, slices of each, and objects followed through them.
     """
 
     def __init__(
         self,
-        stacks: StackSource,
+        source: StackSource,
         images: ImageSource | None,
         *,
         seed: int,
@@ -116,14 +122,15 @@ class Samples(Dataset[Sample]):
         side: int = 256,
         crops: int = 4,
         objects_per_crop: int = 2,
+        stacks: int = 1,
         frames: int = 6,
         objects_per_stack: int = 3,
         scenes: StackSource | None = None,
     ) -> None:
-        self.stacks, self.images, self.scenes = stacks, images, scenes
+        self.source, self.images, self.scenes = source, images, scenes
         self.seed, self.steps, self.side = seed, steps, side
         self.crops, self.objects_per_crop = crops, objects_per_crop
-        self.frames, self.objects_per_stack = frames, objects_per_stack
+        self.stacks, self.frames, self.objects_per_stack = stacks, frames, objects_per_stack
 
     def __len__(self) -> int:
         return self.steps
@@ -139,16 +146,19 @@ class Samples(Dataset[Sample]):
             real = self.images is not None and len(singles) % 2 == 1
             singles.append(self._single(rng, real, size, asked))
         images, labels, masks, background, complete = (np.stack(part) for part in zip(*singles, strict=True))
-        crop, followed, all_known = self._walk(rng, size, asked, frames)
+        walks = [self._walk(rng, size, asked, frames) for _ in range(self.stacks)]
+        crops, followed, all_known = zip(*walks, strict=True)
         every = slice(CELL_PX // 2, None, CELL_PX)
+        planes = np.concatenate([labels, *(crop.labels for crop in crops)])[:, every, every]
         return Sample(
-            images=np.concatenate([images, crop.images]),
+            images=np.concatenate([images, *(crop.images for crop in crops)]),
             window_yxyx=window,
             image_masks=masks,
-            stack_masks=followed,
+            stack_masks=np.stack(followed),
             background=background,
-            labels=np.concatenate([labels, crop.labels])[:, every, every],
-            complete=np.append(complete, [all_known] * len(crop.images)),
+            labels=planes,
+            queries=affinity_queries(rng, planes),
+            complete=np.append(complete, np.repeat(all_known, frames)),
         )
 
     def _sizes(self, rng: np.random.Generator) -> tuple[int, tuple[int, int, int, int], int]:
@@ -200,7 +210,7 @@ class Samples(Dataset[Sample]):
         return stack_crop(rng, *source.get(index), side, frames), source.is_complete(index)
 
     def _source(self, rng: np.random.Generator) -> StackSource:
-        return self.scenes if self.scenes is not None and rng.random() < SCENES else self.stacks
+        return self.scenes if self.scenes is not None and rng.random() < SCENES else self.source
 
 
 def _choose(
@@ -216,6 +226,23 @@ def _choose(
     if last is not None:
         weights[~np.isin(ids, last)] *= 2.0
     return rng.choice(ids, count, replace=len(ids) < count, p=weights / weights.sum())
+
+
+def affinity_queries(
+    rng: np.random.Generator, planes: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a pixel each of some objects of planes (B, h, w), rather of such as touch others; see `Sample.queries`."""
+    pixels, chosen = np.zeros((2, len(planes), QUERIES), np.int64)
+    for i, plane in enumerate(planes):
+        areas = np.bincount(plane.ravel())
+        areas[0] = 0
+        ids = np.nonzero(areas >= MIN_CELLS)[0]
+        if len(ids):
+            weights = crowding(plane, 1)[ids]
+            drawn = rng.choice(ids, min(QUERIES, len(ids)), replace=False, p=weights / weights.sum())
+            chosen[i, : len(drawn)] = drawn
+            pixels[i, : len(drawn)] = [rng.choice(np.flatnonzero(plane == n)) for n in drawn]
+    return pixels, chosen
 
 
 def _background(labels: NDArray[np.int32], complete: bool) -> NDArray[np.bool_]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
@@ -15,7 +18,7 @@ MASK[10:30, 15:50] = True
 
 def test_first_clicks_are_inside_and_not_all_the_same() -> None:
     found = {clicks.first_click(np.random.default_rng(s), MASK) for s in range(40)}
-    assert all(MASK[int(y), int(x)] for x, y in found)
+    assert all(MASK[int(y), int(x)] and label == 1 for x, y, label in found)
     assert len(found) > 5
 
 
@@ -23,7 +26,7 @@ def test_six_first_clicks_in_ten_are_the_innermost_pixel() -> None:
     assert "0.6" in (clicks.first_click.__doc__ or "")
     y, x = innermost(MASK)
     rng = np.random.default_rng(0)
-    middle = sum(clicks.first_click(rng, MASK) == (x, y) for _ in range(400))
+    middle = sum(clicks.first_click(rng, MASK) == (x, y, 1) for _ in range(400))
     assert 0.53 * 400 < middle < 0.67 * 400
 
 
@@ -86,3 +89,15 @@ def test_neighbours_resemble_the_mask(seed: int) -> None:
 
 def test_the_neighbour_of_nothing_is_nothing() -> None:
     assert not clicks.neighbour_mask(np.random.default_rng(0), np.zeros((16, 16), bool)).any()
+
+
+def test_other_processes_draw_the_same() -> None:
+    truths = np.stack([np.roll(MASK, k, 1) for k in range(12)])
+    guesses = np.stack([np.roll(MASK, 3 * k, 0) for k in range(12)])
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        here, there = (
+            list(clicks.each(clicks.correction, np.random.default_rng(4), truths, guesses, pool=where))
+            for where in (None, pool)
+        )
+    assert here == there
+    assert len(set(here)) > 6

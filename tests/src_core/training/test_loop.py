@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from src_core import zoo
 from src_core.errors import CheckpointError, SamError, VolumeError
 from src_core.frames import BOOL_LOGIT
+from src_core.model.sam import Features
 from src_core.training import data, episodes
-from src_core.training.loop import TrainConfig, learning_rate, train, training_files
+from src_core.training.config import TrainConfig, training_files
+from src_core.training.loop import learning_rate, train
 from src_core.training.samples import OPTIONS, Samples
 from tests.src_core.networks import random_nano
 
@@ -59,6 +62,10 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
     for part in ("model", "average"):
         assert all(torch.equal(resumed_state[part][k], state[part][k]) for k in state[part])
+
+    # More processes draw the same.
+    other = train(replace(_config(tmp_path / "many"), workers=2))
+    assert all(torch.equal(v, whole[k]) for k, v in load_file(other).items())
 
     # What was written is a model of the zoo; a finished run has nothing left to do.
     assert zoo.load_model(weights, "cpu").network == "nano"
@@ -119,6 +126,13 @@ def test_a_cancelled_run_loses_no_step_and_may_move(tmp_path: Path) -> None:
         train(moved)
     train(replace(moved, excluded=("b.npz",)), lambda step, *_: done.append(step))
     assert done == [1, 2, 3]
+
+
+def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SamError, match="workers"):
+        TrainConfig(tmp_path, workers=0)
+    with pytest.raises(SamError, match="nonsense"):
+        train(replace(_config(tmp_path), device="nonsense"))
 
 
 @pytest.mark.parametrize(
@@ -192,6 +206,30 @@ def test_every_kind_of_episode_has_a_finite_loss_and_a_gradient(tmp_path: Path, 
         model.requires_grad_(False)
 
 
+def test_each_stack_is_walked_through_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SMALL | {"frames": 3, "stacks": 2, "crops": 2}
+    sample = Samples(data.StackSource(tmp_path, 2, 5), None, seed=1, steps=9, **options)[0]
+    assert sample.images.shape[0] == len(sample.labels) == 2 + 2 * 3
+    assert sample.stack_masks.shape[:3] == (2, 3, 1)
+    model, seen = random_nano(), []
+    answer = model.decode_all
+
+    def numbered(images: torch.Tensor) -> Features:
+        side, which = images.shape[-1], torch.arange(float(len(images))).reshape(-1, 1, 1, 1)
+        return tuple(
+            which.expand(-1, channels, side // px, side // px) for channels, px in ((96, 8), (38, 4), (16, 2))
+        )
+
+    def decode_all(features: Features, *prompts: Any) -> Any:
+        seen.append(features[0][:, 0, 0, 0].tolist())
+        return answer(features, *prompts)
+
+    monkeypatch.setattr(model, "encode", numbered)
+    monkeypatch.setattr(model, "decode_all", decode_all)
+    episodes.run(model, sample, np.random.default_rng(0))
+    assert [images for images in seen if images != [0, 1]] == [[2, 5], [3, 6], [4, 7]]
+
+
 def test_clicks_on_nothing_replace_some_objects_where_background_is_known() -> None:
     truths = np.zeros((200, 8, 8), np.bool_)
     truths[:, :4] = True
@@ -206,4 +244,6 @@ def test_clicks_on_nothing_replace_some_objects_where_background_is_known() -> N
 
 
 def test_bool_masks_become_the_logits_that_the_predictor_gives() -> None:
-    assert episodes.as_logits(np.array([[[True, False]]])).tolist() == [[[[BOOL_LOGIT, -BOOL_LOGIT]]]]
+    assert episodes.as_logits(np.array([[[True, False]]]), torch.device("cpu")).tolist() == [
+        [[[BOOL_LOGIT, -BOOL_LOGIT]]]
+    ]

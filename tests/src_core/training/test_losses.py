@@ -9,6 +9,7 @@ from torch import Tensor
 
 from src_core.model import affinity
 from src_core.training.losses import PRESENCE_WEIGHT, affinity_loss, mask_iou, mask_loss, prompt_loss
+from src_core.training.samples import affinity_queries
 from tests.src_core.model.test_affinity import pointing_home
 
 
@@ -95,19 +96,19 @@ def test_the_iou_head_is_pulled_to_the_true_iou() -> None:
 def test_maps_whose_pixels_point_home_cost_little_and_learning_brings_others_there() -> None:
     labels = np.zeros((1, 24, 24), np.int32)
     labels[0, 2:9, 3:12], labels[0, 2:9, 12:20], labels[0, 13:22, 5:15] = 1, 2, 3
-    complete, rng = np.array([True]), np.random.default_rng(0)
+    complete, queries = np.array([True]), affinity_queries(np.random.default_rng(0), labels)
     good = pointing_home(labels[0])
-    loss, iou = affinity_loss(rng, good, labels, complete)
+    loss, iou = affinity_loss(good, labels, queries, complete)
     assert iou > 0.9
     maps = torch.zeros_like(good, requires_grad=True)
     optimiser = torch.optim.Adam([maps], lr=0.05)
-    first, first_iou = affinity_loss(rng, maps, labels, complete)
+    first, first_iou = affinity_loss(maps, labels, queries, complete)
     assert first > 2 * loss and first_iou < 0.7
     for _ in range(200):
         optimiser.zero_grad()
-        affinity_loss(rng, maps, labels, complete)[0].backward()  # type: ignore[no-untyped-call]
+        affinity_loss(maps, labels, queries, complete)[0].backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    assert affinity_loss(rng, maps, labels, complete)[1] > 0.9
+    assert affinity_loss(maps, labels, queries, complete)[1] > 0.9
     assert ((maps[0, affinity.N_MAPS - 1] > 0).numpy() == (labels[0] > 0)).all()
 
 
@@ -115,9 +116,11 @@ def test_background_is_learned_only_where_all_objects_are_known() -> None:
     maps = torch.zeros(2, affinity.N_MAPS, 8, 8, requires_grad=True)
     labels = np.zeros((2, 8, 8), np.int32)
     labels[:, :4, :4] = 1
-    affinity_loss(np.random.default_rng(0), maps, labels, np.array([True, False]))[0].backward()  # type: ignore[no-untyped-call]
+    queries = affinity_queries(np.random.default_rng(0), labels)
+    affinity_loss(maps, labels, queries, np.array([True, False]))[0].backward()  # type: ignore[no-untyped-call]
     assert maps.grad is not None
     assert maps.grad[0, -1].any() and not maps.grad[1, -1].any()
     assert maps.grad[1, :-1].any()
-    loss, iou = affinity_loss(np.random.default_rng(0), maps, labels * 0, np.array([True, True]))
+    nothing = affinity_queries(np.random.default_rng(0), labels * 0)
+    loss, iou = affinity_loss(maps, labels * 0, nothing, np.array([True, True]))
     assert loss == 0 and iou == 0

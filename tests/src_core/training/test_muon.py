@@ -58,3 +58,19 @@ def test_it_takes_what_mixes_features_and_leaves_what_is_looked_up() -> None:
     assert not any("embed" in name or name.endswith("bias") for name in taken)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     assert sum(sizes[name] for name in taken) > 0.95 * sum(sizes.values())
+
+
+def test_matrices_of_one_shape_go_together_and_do_not_mix() -> None:
+    torch.manual_seed(3)
+    start, grads = torch.randn(3, 24, 24), torch.randn(2, 3, 24, 24)
+    together, alone = ([nn.Parameter(w.clone()) for w in start] for _ in range(2))
+    optimisers = [Muon(together, 0.1, 0.02), *(Muon([p], 0.1, 0.02) for p in alone)]
+    for step in grads:
+        for params in (together, alone):
+            for p, grad in zip(params, step, strict=True):
+                p.grad = grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for one, other, before in zip(together, alone, start, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+        assert not torch.allclose(one, before, atol=1e-2)
