@@ -17,7 +17,7 @@ SIDE = 100
 def _cut_by_the_far_rim() -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """Return planes of SIDE x SIDE and objects that touch their last row or column."""
     found = []
-    for seed in range(9_000_000, 9_000_012):
+    for seed in range(9_000_000, 9_000_018):
         stack = make_stack(seed, (3, 160, 160), "nuclei", radius_px=12)
         if stack.image.ndim == 3:
             image, labels = stack.image[1, :SIDE, :SIDE], stack.labels[1, :SIDE, :SIDE]

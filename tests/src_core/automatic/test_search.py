@@ -220,7 +220,7 @@ def test_layers_add_what_their_crops_show() -> None:
 
 
 def test_nano_finds_the_nuclei_of_a_drawn_slice() -> None:
-    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_310, (3, 96, 96), "nuclei", 10.0)
     truth = stack.labels[1].astype(np.int64)
     found = automatic_masks(Predictor.load("nano", "cpu"), stack.image[1])
     assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)

@@ -31,7 +31,7 @@ from tests.src_core.automatic.stub import box, record
 
 FEW = SearchSettings(points_per_side=18)
 LINK = LinkSettings(method="link")
-STACK = make_stack(8_000_308, (8, 96, 96), "nuclei", 10.0)
+STACK = make_stack(8_000_315, (8, 96, 96), "nuclei", 10.0)
 
 
 @pytest.fixture(scope="module")

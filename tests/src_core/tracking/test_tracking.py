@@ -180,7 +180,7 @@ def test_labels_without_time_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_series_is_found_and_followed(tmp_path: Path, depth: int) -> None:
-    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_310, (3, 96, 96), "nuclei", 10.0)
     # Each time point is moved by two pixels.
     frames = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
     volume = (
@@ -202,7 +202,7 @@ def test_a_series_is_found_and_followed(tmp_path: Path, depth: int) -> None:
 def test_a_run_killed_while_it_renames_goes_on_to_the_same_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_310, (3, 96, 96), "nuclei", 10.0)
     volume = open_volume(np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)]), axes="tyx")
     predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
     whole, want = track(predictor, volume, tmp_path / "whole.zarr", search=few)
@@ -241,7 +241,7 @@ def test_a_cancelled_series_has_no_tracks(tmp_path: Path) -> None:
 
 
 def test_a_film_whose_time_points_are_slices_is_followed_alike(tmp_path: Path) -> None:
-    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_310, (3, 96, 96), "nuclei", 10.0)
     film = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
     predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
     found = []
@@ -274,7 +274,7 @@ def test_what_is_no_track_has_no_points(tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_can_be_begun_again_with_other_settings(tmp_path: Path) -> None:
-    stack = make_stack(8_000_304, (3, 96, 96), "nuclei", 10.0)
+    stack = make_stack(8_000_310, (3, 96, 96), "nuclei", 10.0)
     frames = np.stack([np.stack([np.roll(stack.image[1], 2 * t, 1)] * 2) for t in range(3)])
     volume = open_volume(frames, axes="tzyx")
     predictor, few = Predictor.load("nano", "cpu"), SearchSettings(points_per_side=10)
