@@ -176,17 +176,19 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--stacks", type=int, default=160)
     parser.add_argument("--walks", type=Path, required=True)
-    parser.add_argument("--more", type=Path, help="Walks of other weights or stacks, to train on as well.")
+    parser.add_argument(
+        "--more", type=Path, nargs="*", default=[], help="Walks of other weights, to train on as well."
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     seeds = range(FIRST_SEED, FIRST_SEED + options.stacks)
     found = collect(Predictor.load(options.model), options.walks, seeds)
-    more = kept(options.more) if options.more else {}
+    more = [(seed, rows) for folder in options.more for seed, rows in kept(folder).items()]
     held_out, others = found[::4], [rows for i, rows in enumerate(found) if i % 4]
-    others += [rows for seed, rows in more.items() if seed % 4]  # seeds are those of the same stacks
+    others += [rows for seed, rows in more if seed % 4]  # seeds are those of the same stacks
     if held_out and others:
         print(report(fit(np.concatenate(others)), np.concatenate(held_out)))
-    judge = fit(np.concatenate([*found, *more.values()]))
+    judge = fit(np.concatenate([*found, *(rows for _, rows in more)]))
     write_atomically(options.out, lambda part: save_file(judge.state_dict(), part))
 
 
