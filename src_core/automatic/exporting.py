@@ -16,6 +16,7 @@ from src_core.errors import PromptError, VolumeError
 from src_core.files import remove_others, write_atomically
 from src_core.labels import LabelVolume
 from src_core.labels.files import disk_errors
+from src_core.locks import sole_writer
 from src_core.masks import PackedMask
 from src_core.volumes.units import OME_SYMBOLS
 
@@ -57,7 +58,7 @@ def labels_to_coco(
     """
     folder = Path(folder)
     _check_axis(labels, axis)
-    with disk_errors(f"write {folder}"):
+    with sole_writer(folder), disk_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         written = _write_slices(labels, folder, axis, t, scores)
         remove_others(folder, rf"{axis}\d+\.json", written)

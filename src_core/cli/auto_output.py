@@ -66,6 +66,7 @@ def write_plane(
     from src_core.automatic import label_image, write_coco
     from src_core.automatic.exporting import tiff_dtype
     from src_core.labels import create_labels
+    from src_core.locks import sole_writer
 
     if out.suffix == ".json":
         write_aside(
@@ -76,7 +77,9 @@ def write_plane(
         return
     drawing = label_image(records, shape)
     if out.suffix == ".zarr":
-        create_labels(volume, out, overwrite=overwrite).write_box(axis, index, (0, 0, *shape), drawing, t=t)
+        with sole_writer(out):
+            labels = create_labels(volume, out, overwrite=overwrite)
+            labels.write_box(axis, index, (0, 0, *shape), drawing, t=t)
         return
     import tifffile
 

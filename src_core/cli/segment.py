@@ -88,9 +88,10 @@ def _save(
 ) -> None:
     if out.suffix == ".zarr":
         from src_core.labels import create_labels
+        from src_core.locks import sole_writer
 
-        labels = create_labels(volume, out, overwrite=overwrite)
-        labels.write_plane(axis, index, {1: mask}, t=t)
+        with sole_writer(out):
+            create_labels(volume, out, overwrite=overwrite).write_plane(axis, index, {1: mask}, t=t)
         return
     picture: NDArray[np.uint8] = mask.astype("uint8") * 255
     if out.suffix == ".png":
