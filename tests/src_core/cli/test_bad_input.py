@@ -290,3 +290,12 @@ def test_embeddings_that_have_no_place(run: Run, stack: Path, weights: Path, tmp
     refused(run("embed", tmp_path / "nowhere.zarr", "--model", weights), "does not exist")
     assert not (stack.parent / "cells.sam.zarr").exists()
     refused(run(*embed, "--max-size", "0.0003"), "GB", "--max-size")
+
+
+def test_labels_of_another_image_are_not_measured(run: Run, stack: Path, tmp_path: Path) -> None:
+    other = open_volume(small_stack()[:, :40])
+    create_labels(other, tmp_path / "labels.zarr")
+    out = tmp_path / "cells.csv"
+    found = run("measure", stack, "--labels", tmp_path / "labels.zarr", "--out", out)
+    refused(found, "not those of the image", "y=40", "y=48", "Choose the labels")
+    assert not out.exists()
