@@ -13,6 +13,7 @@ from src_core.cli.options import (
     ChannelOption,
     DeviceOption,
     ImageArgument,
+    ImageAxesOption,
     ModelOption,
     NegativeOption,
     OverwriteOption,
@@ -47,6 +48,7 @@ def segment(
     axis: AxisOption = "z",
     time: TimeOption = 0,
     channel: ChannelOption = None,
+    image_axes: ImageAxesOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -54,7 +56,7 @@ def segment(
     del point, negative, box  # read in the order in which they were typed
     if out.suffix not in (".zarr", ".tif", ".tiff", ".png"):
         raise PromptError(f"--out {out} must end in .ome.zarr, .tif or .png")
-    volume, sliced = open_image(image, axis)
+    volume, sliced = open_image(image, axis, image_axes)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
     if len(prompts) > 1:
         planes = " and ".join(f"{axis}={i}" for i in sorted(prompts))

@@ -167,7 +167,7 @@ def _axes(letters: str, shape: tuple[int, ...], where: str) -> tuple[tuple[str, 
     if None in names or len(set(names)) != len(names):
         raise VolumeError(
             f"{where} has axes {letters} of shape {shape}, which are not all t, c, z, y, x; "
-            "pass axes=... to name them"
+            "pass axes=... (--image-axes) to name them"
         )
     return (tuple(a for a in names if a is not None), rgb)
 

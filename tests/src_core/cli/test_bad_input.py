@@ -232,7 +232,7 @@ def test_usage_errors_have_the_same_status(run: Run, stack: Path) -> None:
 def test_too_little_memory_is_one_line(
     run: Run, stack: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr("src_core.volumes.open_volume", fail)
@@ -243,7 +243,7 @@ def test_too_little_memory_is_one_line(
 def test_other_failures_of_the_program_are_not_hidden(
     run: Run, stack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise RuntimeError("shape mismatch")
 
     monkeypatch.setattr("src_core.volumes.open_volume", fail)
