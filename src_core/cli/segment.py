@@ -99,8 +99,6 @@ def _save(
     if out.suffix == ".png":
         write_png(out, picture, overwrite=overwrite)
     else:
-        import tifffile
+        from src_core.automatic.exporting import plane_to_tiff
 
-        write_aside(
-            out, lambda part: tifffile.imwrite(part, picture, compression="zlib"), overwrite=overwrite
-        )
+        write_aside(out, lambda part: plane_to_tiff(picture, part, volume, axis), overwrite=overwrite)

@@ -119,6 +119,23 @@ def test_segment_writes_the_mask(run: Run, stack: Path, weights: Path, tmp_path:
     )
 
 
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+@pytest.mark.parametrize("command", ["segment", "auto"])
+def test_a_tiff_of_a_slice_has_the_size_of_its_pixels(
+    run: Run, weights: Path, tmp_path: Path, command: str, axis: str
+) -> None:
+    pixels = np.stack([small_stack()[2]] * 30)
+    image = write_ome_zarr(tmp_path / "cells.ome.zarr", [pixels], scale=[2.0, 0.5, 0.25])
+    which = ("--point", "12,20,18") if command == "segment" else ("--plane", "12", "--points-per-side", 2)
+    found = run(command, image, *which, "--axis", axis, "--model", weights, "--out", tmp_path / "m.tif")
+    assert found.exit_code == 0, found.output
+    volume = open_volume(tmp_path / "m.tif")
+    sizes = [size for a, size in (("z", 2.0), ("y", 0.5), ("x", 0.25)) if a != axis]
+    assert volume.axes == ("y", "x") and [volume.scale[a] for a in "yx"] == sizes
+    assert volume.shape == open_volume(image).plane_shape(axis)
+    assert {volume.units[a] for a in "yx"} == {"micrometer"}
+
+
 def test_segment_a_flat_image(run: Run, weights: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.tif"
     tifffile.imwrite(image, samples.open_sample("plant_nuclei").plane(z=20).pixels)
@@ -126,6 +143,9 @@ def test_segment_a_flat_image(run: Run, weights: Path, tmp_path: Path) -> None:
     found = run("segment", image, *marks, "--model", weights, "--out", tmp_path / "m.png")
     assert found.exit_code == 0, found.output
     assert read_picture(tmp_path / "m.png").any()
+    found = run("segment", image, *marks, "--model", weights, "--out", tmp_path / "m.tif")
+    assert found.exit_code == 0, found.output
+    assert np.array_equal(tifffile.imread(tmp_path / "m.tif"), read_picture(tmp_path / "m.png"))
 
 
 def test_propagate_writes_every_object(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
