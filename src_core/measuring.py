@@ -76,7 +76,7 @@ class Measuring:
     Parameters
     ----------
     volume, labels
-        The image, at the labels' size.
+        The image, and labels of its axes (without c) and size.
 
     Attributes
     ----------
@@ -86,13 +86,11 @@ class Measuring:
     Raises
     ------
     VolumeError
-        The labels are of another size.
+        As `check_fit`.
     """
 
     def __init__(self, volume: Volume, labels: LabelVolume) -> None:
-        sizes = dict(zip(labels.axes, labels.shape, strict=True))
-        if any(volume.sizes.get(a) != n for a, n in sizes.items()):
-            raise VolumeError(f"{labels.path} has {sizes} pixels, the image {volume.name} {volume.sizes}")
+        check_fit(volume, labels)
         self.volume, self.labels = volume, labels
         self.found: dict[tuple[int, int], Measurement] = {}
         self._flat = len(labels.spatial_axes) == 2
@@ -158,6 +156,28 @@ class Measuring:
             return float(sum(np.sqrt((s**2).sum(1)).sum() for s in steps))
         vertices, faces, *_ = marching_cubes(mask.astype(np.float32), 0.5, spacing=self._spacing)
         return float(mesh_surface_area(vertices, faces))
+
+
+def check_fit(volume: Volume, labels: LabelVolume) -> None:
+    """Refuse labels that are not those of an image. A single time point may have an axis t or not.
+
+    Raises
+    ------
+    VolumeError
+        The labels have other axes than the image, but for its channels, or other sizes.
+    """
+    there = dict(zip(labels.axes, labels.shape, strict=True))
+    wanted = {a: n for a, n in volume.sizes.items() if a != "c"}
+    if there | {"t": there.get("t", 1)} != wanted | {"t": wanted.get("t", 1)}:
+        raise VolumeError(
+            f"the labels {labels.path} are not those of the image {volume.name}: the labels have "
+            f"{_sizes(there)}, the image has {_sizes(wanted)}. Choose the labels that were made on this image, or "
+            "the image that they were made on"
+        )
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{a}={sizes[a]}" for a in "tzyx" if a in sizes)
 
 
 def table(

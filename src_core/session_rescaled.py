@@ -18,6 +18,7 @@ from src_core.history import History
 from src_core.labels import LabelVolume
 from src_core.labels.files import check_new, disk_errors
 from src_core.labels.target import create_labels
+from src_core.locks import sole_writer
 from src_core.masks import Mask, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
@@ -68,17 +69,18 @@ def replay_larger(
     small = canvas(path, lines.header)
     size = Sizes.of(small, volume)
     out = Path(out)
-    check_new(out, overwrite=overwrite)
-    with disk_errors(f"write {out}"):
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".replay-", dir=out.absolute().parent) as folder:
-        was = LabelVolume.create(Path(folder) / "labels", small)
-        known = read_all(lines, was)
-        rescaled = _Rescaled(known, was, size, load)  # nothing is replaced if a network is missing
-        labels = create_labels(volume, out, overwrite=overwrite)
-        for done, total in rescaled.steps(Session(volume, labels, ids=())):
-            if progress is not None:
-                progress(done, total)
+    with sole_writer(out):
+        check_new(out, overwrite=overwrite)
+        with disk_errors(f"write {out}"):
+            out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".replay-", dir=out.absolute().parent) as folder:
+            was = LabelVolume.create(Path(folder) / "labels", small)
+            known = read_all(lines, was)
+            rescaled = _Rescaled(known, was, size, load)  # nothing is replaced if a network is missing
+            labels = create_labels(volume, out, overwrite=overwrite)
+            for done, total in rescaled.steps(Session(volume, labels, ids=())):
+                if progress is not None:
+                    progress(done, total)
     return Replayed(labels, len(known.table.objects), len(known.history))
 
 

@@ -16,7 +16,10 @@ from src_core.errors import PromptError, VolumeError
 from src_core.files import remove_others, write_atomically
 from src_core.labels import LabelVolume
 from src_core.labels.files import disk_errors
+from src_core.labels.planes import plane_axes
+from src_core.locks import sole_writer
 from src_core.masks import PackedMask
+from src_core.volumes import Volume
 from src_core.volumes.units import OME_SYMBOLS
 
 Scores = Callable[[int, int], float]
@@ -57,7 +60,7 @@ def labels_to_coco(
     """
     folder = Path(folder)
     _check_axis(labels, axis)
-    with disk_errors(f"write {folder}"):
+    with sole_writer(folder), disk_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         written = _write_slices(labels, folder, axis, t, scores)
         remove_others(folder, rf"{axis}\d+\.json", written)
@@ -134,12 +137,6 @@ def labels_to_tiff(labels: LabelVolume, path: str | Path, *, t: int = 0) -> None
 
     # tifffile cannot take the planes of a volume one pixel wide one by one.
     pixels = planes() if shape[1] > 1 else np.stack(list(planes()))
-    metadata: dict[str, Any] = {"axes": "ZYX"}
-    for axis in "zyx":
-        unit = OME_SYMBOLS.get(labels.units.get(axis) or "")
-        if unit is not None:
-            key = f"PhysicalSize{axis.upper()}"
-            metadata |= {key: labels.scale[axis], f"{key}Unit": unit}
     write_atomically(
         Path(path),
         lambda part: tifffile.imwrite(
@@ -150,9 +147,39 @@ def labels_to_tiff(labels: LabelVolume, path: str | Path, *, t: int = 0) -> None
             photometric="minisblack",
             compression="zlib",
             ome=True,
-            metadata=metadata,
+            metadata=_ome_metadata("zyx", labels.scale, labels.units),
         ),
     )
+
+
+def plane_to_tiff(pixels: NDArray[Any], path: str | Path, volume: Volume, axis: str | None) -> None:
+    """Write (H, W) pixels of a plane perpendicular to `axis` as an OME-TIFF (y, x), with the image's scale.
+
+    Raises
+    ------
+    VolumeError
+        The image has no such axis.
+    """
+    import tifffile
+
+    metadata = _ome_metadata("".join(plane_axes(volume.axes, axis)), volume.scale, volume.units)
+    write_atomically(
+        Path(path),
+        lambda part: tifffile.imwrite(
+            part, pixels, photometric="minisblack", compression="zlib", ome=True, metadata=metadata
+        ),
+    )
+
+
+def _ome_metadata(axes: str, scale: Mapping[str, float], units: Mapping[str, str | None]) -> dict[str, Any]:
+    """Describe pixels with these axes of an image to tifffile; the last two are y and x of the file."""
+    names = "ZYX"[-len(axes) :]
+    metadata: dict[str, Any] = {"axes": names}
+    for name, axis in zip(names, axes, strict=True):
+        unit = OME_SYMBOLS.get(units.get(axis) or "")
+        if unit is not None:
+            metadata |= {f"PhysicalSize{name}": scale[axis], f"PhysicalSize{name}Unit": unit}
+    return metadata
 
 
 def tiff_dtype(largest: int) -> type[np.unsignedinteger[Any]]:

@@ -21,6 +21,7 @@ from src_core.cli.options import (
     DeviceOption,
     EmbeddingsOption,
     ImageArgument,
+    ImageAxesOption,
     ModelOption,
     OverwriteOption,
     RangeOption,
@@ -87,6 +88,7 @@ def auto(
     planes: RangeOption = None,
     time: TimeOption = 0,
     channel: ChannelOption = None,
+    image_axes: ImageAxesOption = None,
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     overwrite: OverwriteOption = False,
@@ -101,7 +103,7 @@ def auto(
     napari-sam auto cells.ome.zarr --out objects.ome.zarr
     napari-sam auto cells.ome.zarr --plane 24 --out masks.json
     """  # noqa: D301 - click's mark for lines that must stay as they are
-    volume, sliced = open_image(image, axis)
+    volume, sliced = open_image(image, axis, image_axes)
     start, stop = plane_range(planes)
     from src_core.automatic import SearchSettings, Thresholds, automatic_masks
     from src_core.linking import LinkSettings, segment_stack

@@ -64,8 +64,9 @@ def write_plane(
 ) -> None:
     """Write the masks of one slice as COCO run lengths, label TIFF or labels of the whole stack's shape."""
     from src_core.automatic import label_image, write_coco
-    from src_core.automatic.exporting import tiff_dtype
+    from src_core.automatic.exporting import plane_to_tiff, tiff_dtype
     from src_core.labels import create_labels
+    from src_core.locks import sole_writer
 
     if out.suffix == ".json":
         write_aside(
@@ -76,16 +77,12 @@ def write_plane(
         return
     drawing = label_image(records, shape)
     if out.suffix == ".zarr":
-        create_labels(volume, out, overwrite=overwrite).write_box(axis, index, (0, 0, *shape), drawing, t=t)
+        with sole_writer(out):
+            labels = create_labels(volume, out, overwrite=overwrite)
+            labels.write_box(axis, index, (0, 0, *shape), drawing, t=t)
         return
-    import tifffile
-
     pixels = drawing.astype(tiff_dtype(len(records)))
-    write_aside(
-        out,
-        lambda part: tifffile.imwrite(part, pixels, photometric="minisblack", compression="zlib"),
-        overwrite=overwrite,
-    )
+    write_aside(out, lambda part: plane_to_tiff(pixels, part, volume, axis), overwrite=overwrite)
 
 
 def export_stack(

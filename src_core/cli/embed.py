@@ -12,6 +12,7 @@ from src_core.cli.options import (
     DeviceOption,
     EmbeddingsOption,
     ImageArgument,
+    ImageAxesOption,
     ModelOption,
     RangeOption,
     TimeOption,
@@ -30,6 +31,7 @@ def embed(
     planes: RangeOption = None,
     time: TimeOption = 0,
     channel: ChannelOption = None,
+    image_axes: ImageAxesOption = None,
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     max_size: Annotated[
@@ -46,7 +48,7 @@ def embed(
     Interrupted or killed, it goes on where it was when the same command is given again.
     """
     start, stop = plane_range(planes)
-    volume, sliced = open_image(image, axis)
+    volume, sliced = open_image(image, axis, image_axes)
     from src_core.embeddings import EmbeddingStore
 
     predictor = load_predictor(model, device)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from src_core.cli.options import ImageArgument, open_image
+from src_core.cli.options import ImageArgument, ImageAxesOption, open_image
 
 if TYPE_CHECKING:
     from src_core.volumes import Volume
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def info(
     image: ImageArgument,
     channel: Annotated[int | None, typer.Option("--channel", min=0, help="Whose contrast limits.")] = None,
+    image_axes: ImageAxesOption = None,
 ) -> None:
     """Print an image's axes, sizes, scale, pyramid, contrast limits and labels."""
-    volume, _ = open_image(image)
+    volume, _ = open_image(image, axes=image_axes)
     low, high = volume.contrast_limits_of(channel)
     rows = {
         "name": volume.name,

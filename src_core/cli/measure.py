@@ -9,6 +9,7 @@ import typer
 
 from src_core.cli.options import (
     ImageArgument,
+    ImageAxesOption,
     OverwriteOption,
     check_free,
     console,
@@ -27,6 +28,7 @@ def measure(
     labels: Annotated[
         Path | None, typer.Option(help="A label image; IMAGE.sam.zarr/labels/objects if not given.")
     ] = None,
+    image_axes: ImageAxesOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Measure every labelled object: volume, surface, centroid, slices, mean intensity of every channel.
@@ -38,7 +40,7 @@ def measure(
     from src_core.labels import LabelVolume
     from src_core.measuring import Measuring, table
 
-    volume, _ = open_image(image)
+    volume, _ = open_image(image, axes=image_axes)
     path = folder_beside(Path(image)) / "labels" / "objects" if labels is None else labels
     check_free(out, overwrite=overwrite, image=volume)
     if path.resolve() in (out.resolve(), *out.resolve().parents):

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from src_core.volumes import Volume
 
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="OME-Zarr, zarr, TIFF, or its address.")]
+ImageAxesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-axes",
+        metavar="AXES",
+        help="What the image's axes are, in their order, for instance tzyx; if not given, what the file says.",
+    ),
+]
 PointOption = Annotated[
     list[str] | None,
     typer.Option("--point", metavar="[Z,]Y,X", help="A pixel inside the object; may be repeated."),
@@ -52,8 +60,8 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def open_image(path: str, axis: str = "z") -> tuple[Volume, bool]:
-    """Open an image and say whether it has slices along `axis`.
+def open_image(path: str, axis: str = "z", axes: str | None = None) -> tuple[Volume, bool]:
+    """Open an image, with the names of its axes if the file does not say; say whether it has slices along `axis`.
 
     Raises
     ------
@@ -62,7 +70,7 @@ def open_image(path: str, axis: str = "z") -> tuple[Volume, bool]:
     """
     from src_core.volumes import open_volume
 
-    volume = open_volume(path)
+    volume = open_volume(path, axes=axes)
     volume.n_planes(axis)
     return volume, len(volume.spatial_axes) == 3
 

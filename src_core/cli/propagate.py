@@ -14,6 +14,7 @@ from src_core.cli.options import (
     DeviceOption,
     EmbeddingsOption,
     ImageArgument,
+    ImageAxesOption,
     ModelOption,
     NegativeOption,
     OverwriteOption,
@@ -60,6 +61,7 @@ def propagate(
     planes: RangeOption = None,
     time: TimeOption = 0,
     channel: ChannelOption = None,
+    image_axes: ImageAxesOption = None,
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     overwrite: OverwriteOption = False,
@@ -100,7 +102,7 @@ def propagate(
                 f"prompts are on planes along the first of --axes, {axes[:1]}; --axis {axis} says another"
             )
         axis = axes[:1] or axis
-    volume, sliced = open_image(image, axis)
+    volume, sliced = open_image(image, axis, image_axes)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
     start, stop = plane_range(planes)
     from src_core.propagation import PropagationSettings, propagate_axes_to_labels, propagate_to_labels

@@ -13,6 +13,7 @@ from src_core.cli.options import (
     ChannelOption,
     DeviceOption,
     ImageArgument,
+    ImageAxesOption,
     ModelOption,
     NegativeOption,
     OverwriteOption,
@@ -47,6 +48,7 @@ def segment(
     axis: AxisOption = "z",
     time: TimeOption = 0,
     channel: ChannelOption = None,
+    image_axes: ImageAxesOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -54,7 +56,7 @@ def segment(
     del point, negative, box  # read in the order in which they were typed
     if out.suffix not in (".zarr", ".tif", ".tiff", ".png"):
         raise PromptError(f"--out {out} must end in .ome.zarr, .tif or .png")
-    volume, sliced = open_image(image, axis)
+    volume, sliced = open_image(image, axis, image_axes)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
     if len(prompts) > 1:
         planes = " and ".join(f"{axis}={i}" for i in sorted(prompts))
@@ -88,16 +90,15 @@ def _save(
 ) -> None:
     if out.suffix == ".zarr":
         from src_core.labels import create_labels
+        from src_core.locks import sole_writer
 
-        labels = create_labels(volume, out, overwrite=overwrite)
-        labels.write_plane(axis, index, {1: mask}, t=t)
+        with sole_writer(out):
+            create_labels(volume, out, overwrite=overwrite).write_plane(axis, index, {1: mask}, t=t)
         return
     picture: NDArray[np.uint8] = mask.astype("uint8") * 255
     if out.suffix == ".png":
         write_png(out, picture, overwrite=overwrite)
     else:
-        import tifffile
+        from src_core.automatic.exporting import plane_to_tiff
 
-        write_aside(
-            out, lambda part: tifffile.imwrite(part, picture, compression="zlib"), overwrite=overwrite
-        )
+        write_aside(out, lambda part: plane_to_tiff(picture, part, volume, axis), overwrite=overwrite)

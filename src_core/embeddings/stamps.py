@@ -6,9 +6,8 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import xxhash
 import zarr
@@ -23,15 +22,15 @@ RACY_NS = 2 * 10**9
 STAMP_BYTES = 16
 
 
-def stamp(plane: Plane, path: Path | None, level: int = 0) -> bytes | None:
+def stamp(plane: Plane, files: Sequence[Path] = (), level: int = 0) -> bytes | None:
     """Digest size, times and identity of the files that a plane is read from.
 
     Parameters
     ----------
     plane
-        Of the image at `path`.
-    path
-        None for an image that is no file.
+        Of a zarr array, or of an image in `files`.
+    files
+        All files of an image that has no file for each chunk, whichever of them the plane is in.
     level
         Which pyramid level is read, from 0, the plane's own.
 
@@ -40,12 +39,10 @@ def stamp(plane: Plane, path: Path | None, level: int = 0) -> bytes | None:
     16 bytes; None where there are no such files (an array in memory, a remote image), they are too many, or
     one has changed in the last two seconds. Then only the pixels themselves can tell.
     """
-    files = _files(plane.reader, path, level)
-    if files is None:
-        return None
+    read = _chunk_files(plane.reader, level) or files
     digest = xxhash.xxh128()
     newest = 0
-    for path in files:
+    for path in read:
         try:
             found = os.stat(path)
         except OSError:  # a chunk that holds nothing but the fill value
@@ -56,16 +53,11 @@ def stamp(plane: Plane, path: Path | None, level: int = 0) -> bytes | None:
     return digest.digest() if newest and newest < time.time_ns() - RACY_NS else None
 
 
-def _files(reader: PlaneReader, path: Path | None, level: int) -> list[Path] | None:
+def _chunk_files(reader: PlaneReader, level: int) -> list[Path]:
+    """Return metadata and chunks of a plane of a zarr array on disk; nothing for other arrays, or too many chunks."""
     array = reader.arrays[level]
-    if isinstance(array, zarr.Array):
-        folder = local_path(array)
-        if folder is not None:
-            return _chunk_files(array, folder, reader, level)
-    return [path] if path is not None and path.is_file() else None
-
-
-def _chunk_files(array: zarr.Array[Any], folder: Path, reader: PlaneReader, level: int) -> list[Path] | None:
+    if not isinstance(array, zarr.Array) or (folder := local_path(array)) is None:
+        return []
     sides, fixed = array.shards or array.chunks, reader.at(level)
     spans = [
         range(fixed[axis] // side, fixed[axis] // side + 1)
@@ -74,12 +66,8 @@ def _chunk_files(array: zarr.Array[Any], folder: Path, reader: PlaneReader, leve
         for axis, side, length in zip(reader.axes, sides, array.shape, strict=True)
     ]
     if math.prod(len(s) for s in spans) > MAX_FILES:
-        return None
+        return []
     return [
-        *_metadata(folder),
+        *(folder / name for name in ("zarr.json", ".zarray")),
         *(folder / array.metadata.encode_chunk_key(at) for at in itertools.product(*spans)),
     ]
-
-
-def _metadata(folder: Path) -> Iterator[Path]:
-    return (folder / name for name in ("zarr.json", ".zarray"))

@@ -128,7 +128,7 @@ class EmbeddingStore:
             seen,
             tiles,
             self.predictor.model,
-            stamp=lambda level: stamp(seen, self.volume.path, level),
+            stamp=lambda level: stamp(seen, self.volume.files, level),
             load=lambda tile: shelf.get(plane.index, tile),
             keep=lambda tile, proof, features: self._keep(shelf, plane.index, tile, proof, features),
             touch=lambda tile: touch(shelf.chunk(plane.index, tile)),

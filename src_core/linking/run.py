@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from src_core.linking.seeds import drop
 from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import labels_of_run
 from src_core.linking.stack import StackRun
+from src_core.locks import sole_writer
 from src_core.predictor import Predictor
-from src_core.propagation.saving import described
+from src_core.propagation.request import described
 from src_core.stepping import Stepwise
 from src_core.types import Cancelled, Progress
 from src_core.volumes import Volume
@@ -98,9 +100,10 @@ def segment_stack(
         before_end=before_end,
     )
     through = Stepwise(steps)
-    for done, total in through:
-        if progress is not None:
-            progress(done, total)
+    with closing(steps):
+        for done, total in through:
+            if progress is not None:
+                progress(done, total)
     return through.found
 
 
@@ -144,14 +147,15 @@ def stack_steps(
         if links.method == "link"
         else [asdict(links), asdict(thresholds or Thresholds())],
     }
-    labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
-    run = StackRun(predictor, volume, labels, shelf, axis, range(first, end), t, c)
-    run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
-    run.embed, run.cancelled = embed or run.embed, cancelled or run.cancelled
-    objects = yield from (run.link() if links.method == "link" else run.seeds())
-    report = StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
-    if objects is not None:
-        drop(labels, objects, debris(objects, links.min_size), axis=axis, t=t)
-        before_end(report)
-        shelf.finish()
-    return report
+    with sole_writer(out):
+        labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
+        run = StackRun(predictor, volume, labels, shelf, axis, range(first, end), t, c)
+        run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
+        run.embed, run.cancelled = embed or run.embed, cancelled or run.cancelled
+        objects = yield from (run.link() if links.method == "link" else run.seeds())
+        report = StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
+        if objects is not None:
+            drop(labels, objects, debris(objects, links.min_size), axis=axis, t=t)
+            before_end(report)
+            shelf.finish()
+        return report

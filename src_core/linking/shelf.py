@@ -13,7 +13,7 @@ from src_core.automatic.records import MaskRecord
 from src_core.labels import LabelVolume, create_labels
 from src_core.labels.files import disk_errors
 from src_core.masks import PackedMask
-from src_core.propagation.saving import may_write
+from src_core.propagation.request import may_write
 from src_core.propagation.store import RunStore, packed
 from src_core.volumes import Volume
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xxhash
-
 from src_core.embedding import Embedding
-from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume, check_target, create_labels
-from src_core.labels.files import check_new, is_label_group
-from src_core.labels.planes import checked_id
+from src_core.locks import sole_writer
 from src_core.predictor import Predictor
-from src_core.prompts import Prompts
 from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
+from src_core.propagation.request import checked_prompts, may_write, plain_prompts, request_of
 from src_core.propagation.run import propagate
 from src_core.propagation.settings import PropagationSettings, Step
 from src_core.propagation.store import RunStore
 from src_core.propagation.tracks import PropagationState
 from src_core.types import Cancelled, Progress
 from src_core.volumes import Volume
-from src_core.volumes.fingerprint import data_fingerprint
-from src_core.zoo.checkpoint import fingerprint
 
 
 @dataclass
@@ -119,60 +111,61 @@ def propagate_to_labels(
     check_target(volume, out)
     prompts = plain_prompts(prompts)
     count = checked_prompts(volume, prompts, axis, start, stop)
-    request = _request(predictor, volume, prompts, axis, start, stop, t, c, settings)
+    request = request_of(predictor, volume, prompts, axis, start, stop, t, c, settings)
     # Embeddings from disk are rounded: a run that begins with them ends with them.
     request["embeddings"] = "as computed" if embed is None else "stored"
     store = RunStore(out)
-    resumed = may_write(out, store, request, overwrite)
-    if resumed:
-        anchors, labels = store.anchors(), LabelVolume.open(out)
-        saved = store.load()
-    else:
-        # Whatever can be wrong with the request is found before labels that are there are replaced.
-        anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c, embed=embed)
-        labels = create_labels(
-            volume,
-            out,
-            overwrite=overwrite,
-            pyramid=pyramid,
-            prepare=lambda folder: RunStore.begin(folder, request, anchors),
-        )
-        saved = None
-    state, notes = (None, {}) if saved is None else saved
-    objects = {int(k): ObjectReport(**_with_int_keys(o)) for k, o in notes.items()}
-    first, last = start or 0, (count if stop is None else stop) - 1
-    low, high = min(anchors), max(anchors)
-    up, total = last - low + 1, (last - low + 1) + (high - first + 1)
+    with sole_writer(out):
+        resumed = may_write(out, store, request, overwrite)
+        if resumed:
+            anchors, labels = store.anchors(), LabelVolume.open(out)
+            saved = store.load()
+        else:
+            # Whatever can be wrong with the request is found before labels that are there are replaced.
+            anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c, embed=embed)
+            labels = create_labels(
+                volume,
+                out,
+                overwrite=overwrite,
+                pyramid=pyramid,
+                prepare=lambda folder: RunStore.begin(folder, request, anchors),
+            )
+            saved = None
+        state, notes = (None, {}) if saved is None else saved
+        objects = {int(k): ObjectReport(**_with_int_keys(o)) for k, o in notes.items()}
+        first, last = start or 0, (count if stop is None else stop) - 1
+        low, high = min(anchors), max(anchors)
+        up, total = last - low + 1, (last - low + 1) + (high - first + 1)
 
-    def checkpoint(state: PropagationState) -> None:
-        store.save(state, {str(k): asdict(o) for k, o in objects.items()})
-        if progress is not None:
-            done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
-            progress(done, total)
+        def checkpoint(state: PropagationState) -> None:
+            store.save(state, {str(k): asdict(o) for k, o in objects.items()})
+            if progress is not None:
+                done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
+                progress(done, total)
 
-    options: dict[str, Any] = {
-        "axis": axis,
-        "start": start,
-        "stop": stop,
-        "t": t,
-        "c": c,
-        "settings": settings,
-        "embed": embed,
-    }
-    complete = False
-    for step in _until(
-        propagate(predictor, volume, anchors, **options, checkpoint=checkpoint, resume=state), cancelled
-    ):
-        if step is None:
-            complete = True
-            break
-        if step.masks:
-            labels.write_plane(axis, step.index, step.masks, t=t)
-        note_step(objects, step)
-    if complete:
-        store.finish()
-        if progress is not None:
-            progress(total, total)
+        options: dict[str, Any] = {
+            "axis": axis,
+            "start": start,
+            "stop": stop,
+            "t": t,
+            "c": c,
+            "settings": settings,
+            "embed": embed,
+        }
+        complete = False
+        for step in _until(
+            propagate(predictor, volume, anchors, **options, checkpoint=checkpoint, resume=state), cancelled
+        ):
+            if step is None:
+                complete = True
+                break
+            if step.masks:
+                labels.write_plane(axis, step.index, step.masks, t=t)
+            note_step(objects, step)
+        if complete:
+            store.finish()
+            if progress is not None:
+                progress(total, total)
     return Report(labels, dict(sorted(objects.items())), resumed, complete, unanswered(prompts, anchors))
 
 
@@ -183,17 +176,6 @@ def _until(steps: Iterator[Step], cancelled: Cancelled | None) -> Iterator[Step 
         if cancelled is not None and cancelled():
             return
     yield None
-
-
-def plain_prompts(prompts: PromptsByPlane) -> dict[int, dict[int, Prompts]]:
-    """Give indices and ids as Python integers, checked, as JSON and the labels need them."""
-    if not isinstance(prompts, Mapping) or not all(isinstance(m, Mapping) for m in prompts.values()):
-        raise PromptError("prompts map a plane's index to objects: {50: {1: Prompts(...)}}")
-    dtype = np.dtype(np.uint32)
-    return {
-        operator.index(index): {checked_id(k, dtype): p for k, p in asked.items()}
-        for index, asked in prompts.items()
-    }
 
 
 def note_step(objects: dict[int, ObjectReport], step: Step) -> None:
@@ -210,92 +192,3 @@ def note_step(objects: dict[int, ObjectReport], step: Step) -> None:
 def _with_int_keys(report: dict[str, Any]) -> dict[str, Any]:
     scores = {int(z): score for z, score in report["scores"].items()}
     return report | {"scores": scores, "stops": [(z, reason) for z, reason in report["stops"]]}
-
-
-def checked_prompts(
-    volume: Volume, prompts: PromptsByPlane, axis: str, start: int | None, stop: int | None
-) -> int:
-    """Return the number of planes along `axis`; raise unless there are prompts and all lie in the range."""
-    if len(volume.spatial_axes) == 2:
-        raise VolumeError(
-            f"{volume.name} is a 2-D image without slices to propagate through; segment it instead"
-        )
-    planes = volume.planes(axis, start, stop)
-    if not any(prompts.values()):
-        raise PromptError("no prompt: give at least one point or box")
-    for index in prompts:
-        if index not in planes:
-            raise PromptError(
-                f"a prompt lies on {axis}={index}, outside the planes {planes[0]} to {planes[-1]}"
-            )
-    return volume.n_planes(axis)
-
-
-PROMPTED = "image content on the planes with prompts"
-"""In a request: all of these planes, of which the fingerprint of the image may show nothing."""
-
-
-def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, Any]:
-    """Return what a run's answers depend on, as JSON: the image's identity, its contrast, and the network."""
-    return {
-        "image": str(volume.path.resolve()) if volume.path is not None else volume.name,
-        "image shape": [list(volume.axes), list(volume.shape), str(volume.dtype)],
-        "image content": data_fingerprint(volume),
-        "contrast": list(volume.contrast_limits_of(c)),
-        "model": [fingerprint(predictor.model), predictor.model.device.type],
-    }
-
-
-def _request(
-    predictor: Predictor,
-    volume: Volume,
-    prompts: PromptsByPlane,
-    axis: str,
-    start: int | None,
-    stop: int | None,
-    t: int,
-    c: int | None,
-    settings: PropagationSettings,
-) -> dict[str, Any]:
-    """Describe everything that decides the result, as JSON."""
-    pixels = xxhash.xxh128()
-    asked: list[Any] = []
-    for index, by_object in sorted(prompts.items()):
-        pixels.update(np.ascontiguousarray(volume.plane(**{axis: index}, t=t, c=c).pixels).tobytes())
-        for k, p in by_object.items():
-            box = None if p.box_yxyx is None else list(p.box_yxyx)
-            asked.append([index, k, p.points_yx.tolist(), p.labels.tolist(), box, _digest(p)])
-    return {
-        **described(predictor, volume, c),
-        PROMPTED: pixels.hexdigest(),
-        "prompts": asked,
-        "planes": [axis, start, stop, t, c],
-        "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
-    }
-
-
-def _digest(prompt: Prompts) -> list[Any] | None:
-    if prompt.mask is None:
-        return None
-    window = None if prompt.mask_window is None else list(prompt.mask_window)
-    return [xxhash.xxh128(prompt.mask.tobytes()).hexdigest(), list(prompt.mask.shape), window]
-
-
-def may_write(out: Path, store: RunStore, request: dict[str, Any], overwrite: bool) -> bool:
-    """Return whether `out` is this run's own unfinished output; raise `SessionError` if it is another's."""
-    unfinished = store.request()
-    if unfinished is not None and is_label_group(out):
-        if unfinished == request:
-            return not overwrite or store.is_sound()
-        if not overwrite:
-            differ = [k for k in request if unfinished.get(k) != request[k]]
-            if "prompts" in differ:  # then other planes were looked at
-                differ = [k for k in differ if k != PROMPTED]
-            other = ", ".join(differ)
-            raise SessionError(
-                f"{out} holds an unfinished run with another {other}: give the same again to finish it, "
-                "overwrite it (--overwrite), or choose another path"
-            )
-    else:
-        check_new(out, overwrite=overwrite)
-    return False

@@ -9,10 +9,12 @@ from pathlib import Path
 from src_core.embedding import Embedding
 from src_core.labels import check_target, create_labels
 from src_core.labels.files import check_new
+from src_core.locks import sole_writer
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
 from src_core.propagation.fusing import check_axes, propagate_axes
-from src_core.propagation.saving import ObjectReport, Report, checked_prompts, note_step, plain_prompts
+from src_core.propagation.request import checked_prompts, plain_prompts
+from src_core.propagation.saving import ObjectReport, Report, note_step
 from src_core.propagation.settings import PropagationSettings, Step
 from src_core.types import Progress
 from src_core.volumes import Volume
@@ -56,20 +58,21 @@ def propagate_axes_to_labels(
     out = Path(out)
     check_axes(volume, axes)
     check_target(volume, out)
-    check_new(out, overwrite=overwrite)
-    first = axes[0]
-    prompts = plain_prompts(prompts)
-    checked_prompts(volume, prompts, first, None, None)
-    anchors = anchor_masks(predictor, volume, prompts, axis=first, t=t, c=c, embed=embed)
-    steps = [Step(i, masks, dict.fromkeys(masks, 1.0), anchor=True) for i, masks in anchors.items()]
-    found = propagate_axes(
-        predictor, volume, anchors, axes, t=t, c=c, settings=settings, embed=embed, progress=progress
-    )
-    ahead = list(itertools.islice(found, 1))  # nothing is replaced before all axes are through
-    labels = create_labels(volume, out, overwrite=overwrite, pyramid=pyramid)
-    objects: dict[int, ObjectReport] = {}
-    for step in itertools.chain(steps, ahead, found):
-        if step.masks:
-            labels.write_plane(first, step.index, step.masks, t=t)
-        note_step(objects, step)
+    with sole_writer(out):
+        check_new(out, overwrite=overwrite)
+        first = axes[0]
+        prompts = plain_prompts(prompts)
+        checked_prompts(volume, prompts, first, None, None)
+        anchors = anchor_masks(predictor, volume, prompts, axis=first, t=t, c=c, embed=embed)
+        steps = [Step(i, masks, dict.fromkeys(masks, 1.0), anchor=True) for i, masks in anchors.items()]
+        found = propagate_axes(
+            predictor, volume, anchors, axes, t=t, c=c, settings=settings, embed=embed, progress=progress
+        )
+        ahead = list(itertools.islice(found, 1))  # nothing is replaced before all axes are through
+        labels = create_labels(volume, out, overwrite=overwrite, pyramid=pyramid)
+        objects: dict[int, ObjectReport] = {}
+        for step in itertools.chain(steps, ahead, found):
+            if step.masks:
+                labels.write_plane(first, step.index, step.masks, t=t)
+            note_step(objects, step)
     return Report(labels, dict(sorted(objects.items())), False, True, unanswered(prompts, anchors))

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
 from src_core.errors import SessionError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-_BEHIND_IT = 2**20
-"""Windows locks bytes against reading as well: this one is behind what the file says."""
+from src_core.locks import hold, named, note, owner_of, sign
 
 
 class SessionLock:
@@ -49,14 +40,14 @@ class SessionLock:
         """
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            owner = _owner(fd)
+            owner = owner_of(fd)
             try:
-                _hold(fd)
+                hold(fd)
             except OSError:
                 raise self._taken(owner, "close it there to go on here") from None
             if owner.get("host", socket.gethostname()) != socket.gethostname():
                 raise self._taken(owner, f"close it there; if it is not at work any more, delete {self.path}")
-            self._say({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}, fd)
+            sign(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -66,39 +57,11 @@ class SessionLock:
         """Let go of the session."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            self._say({}, fd)
+            note(fd, {})
             os.close(fd)
 
-    def _say(self, owner: dict[str, Any], fd: int) -> None:
-        try:
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, json.dumps(owner).encode() if owner else b"")
-        except OSError:
-            pass  # a full disk: the lock holds, only its owner stays unnamed
-
     def _taken(self, owner: dict[str, Any], what: str) -> SessionError:
-        who = f"process {owner.get('pid', '?')} on {owner.get('host', 'this computer')}"
-        since = f" since {owner['since']}" if "since" in owner else ""
         return SessionError(
-            f"the session in {self.path.parent} is open in another window ({who}{since}): here it can only be "
+            f"the session in {self.path.parent} is open in another window ({named(owner)}): here it can only be "
             f"looked at; {what}"
         )
-
-
-def _owner(fd: int) -> dict[str, Any]:
-    try:
-        found = json.loads(os.read(fd, 4096) or b"{}")
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _hold(fd: int) -> None:
-    if fcntl is not None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
-    import msvcrt
-
-    os.lseek(fd, _BEHIND_IT, os.SEEK_SET)
-    msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)

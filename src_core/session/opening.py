@@ -32,7 +32,7 @@ from src_core.session.session import Session
 from src_core.session.state import StateChange
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
-from src_core.volumes.fingerprint import data_fingerprint
+from src_core.volumes.fingerprint import data_fingerprint, fingerprint_grid
 
 LOCK = "lock"
 SAME_BOOT_S = 120
@@ -208,7 +208,7 @@ def check_image(path: Path, header: dict[str, Any], volume: Volume) -> None:
                 f"{now[what]}: open the image it belongs to, or move {path.parent} away to start anew; the labels "
                 "stay"
             )
-    if known.get("fingerprint") != data_fingerprint(volume):
+    if known.get("fingerprint") != data_fingerprint(volume, _grid(known, volume)):
         raise SessionError(
             f"the session in {path.parent} belongs to an image of the same size with other pixels "
             f"({known.get('name')}): open the image it belongs to, or move {path.parent} away to start anew; the "
@@ -216,11 +216,24 @@ def check_image(path: Path, header: dict[str, Any], volume: Volume) -> None:
         )
 
 
+def _grid(known: dict[str, Any], volume: Volume) -> list[int] | None:
+    """Return the blocks of a journal's fingerprint; journals of earlier versions name none: those of the chunks."""
+    grid = known.get("fingerprint grid")
+    sound = (
+        isinstance(grid, list) and len(grid) == volume.ndim and all(type(n) is int and n > 0 for n in grid)
+    )
+    return grid if sound else None
+
+
 def header_of(session: Session) -> dict[str, Any]:
     """Return the first line of a session's journal; reads blocks of the image for its fingerprint."""
     from src_core import __version__
 
-    image = image_json(session.volume) | {"fingerprint": data_fingerprint(session.volume)}
+    volume = session.volume
+    image = image_json(volume) | {
+        "fingerprint": data_fingerprint(volume),
+        "fingerprint grid": fingerprint_grid(volume),
+    }
     return {
         "journal": FORMAT,
         "version": VERSION,

@@ -12,6 +12,7 @@ import numpy as np
 from src_core.beside import JOURNAL
 from src_core.errors import SessionError
 from src_core.labels import LabelVolume, create_labels
+from src_core.locks import sole_writer
 from src_core.session.loading import Lines, Reader, read_lines
 from src_core.types import Progress
 from src_core.volumes import Volume, open_volume
@@ -51,8 +52,9 @@ def replay(
     """
     path, lines = open_journal(session)
     read_all(lines)  # nothing is replaced for a journal that cannot be read to its end
-    labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite)
-    reader = read_all(lines, labels, progress)
+    with sole_writer(out):
+        labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite)
+        reader = read_all(lines, labels, progress)
     return Replayed(labels, len(reader.table.objects), len(reader.history))
 
 

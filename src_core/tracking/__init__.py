@@ -2,7 +2,8 @@
 
 from src_core.tracking.ctc import read_ctc, write_ctc
 from src_core.tracking.points import napari_tracks
-from src_core.tracking.run import Tracked, track, track_labels, track_steps
+from src_core.tracking.renaming import track_labels
+from src_core.tracking.run import Tracked, track, track_steps
 from src_core.tracking.series import Series
 from src_core.tracking.solving import Frames, Track, Tracking, TrackSettings
 

@@ -15,6 +15,7 @@ from src_core.errors import VolumeError
 from src_core.files import remove_others, write_atomically
 from src_core.labels import LabelVolume
 from src_core.labels.files import disk_errors
+from src_core.locks import sole_writer
 from src_core.tracking.solving import Track, Tracking
 
 MAX_TRACKS = 2**16 - 1
@@ -54,7 +55,7 @@ def write_ctc(tracking: Tracking, labels: LabelVolume, folder: str | Path) -> No
     folder = Path(folder)
     count = labels.shape[labels.axes.index("t")]
     digits = max(3, len(str(count - 1)))
-    with disk_errors(f"write {folder}"):
+    with sole_writer(folder), disk_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / f"mask{t:0{digits}d}.tif" for t in range(count)]
         remove_others(folder, r"mask\d+\.tif", written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ from numpy.typing import NDArray
 from src_core.automatic import Search, SearchSettings, Thresholds, label_image, select
 from src_core.embedding import Embedding
 from src_core.errors import VolumeError
-from src_core.evaluation.instances import Contingency
 from src_core.labels import LabelVolume, check_target
 from src_core.linking import LinkSettings, stack_steps
 from src_core.linking.shelf import RecordShelf, labels_of_run
+from src_core.locks import sole_writer
 from src_core.predictor import Predictor
-from src_core.propagation.saving import described
+from src_core.propagation.request import described
 from src_core.stepping import Stepwise
+from src_core.tracking.renaming import rename, renamed, solved
 from src_core.tracking.series import Series
-from src_core.tracking.solving import Frames, Track, Tracking, TrackSettings, as_json, from_json
+from src_core.tracking.solving import Tracking, TrackSettings, as_json, from_json
 from src_core.types import Cancelled, PlaneRef, Progress
 from src_core.volumes import Volume
 
@@ -82,13 +84,15 @@ def track(
     SessionError
         `out` is there already, or cannot be written.
     """
-    steps = Stepwise(track_steps(predictor, volume, out, **options))
+    steps = track_steps(predictor, volume, out, **options)
+    through = Stepwise(steps)
     told = 0
-    for done, total in steps:
-        if progress is not None and done > told:
-            told = done
-            progress(done, total)
-    return steps.found.labels, steps.found.tracking
+    with closing(steps):
+        for done, total in through:
+            if progress is not None and done > told:
+                told = done
+                progress(done, total)
+    return through.found.labels, through.found.tracking
 
 
 def track_steps(
@@ -145,28 +149,29 @@ def track_steps(
         "thresholds": asdict(thresholds or Thresholds()),
         "links": asdict(links or LinkSettings()),
     }
-    labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
-    series = Series(labels, time)
-    note = shelf.noted() or {"done": 0}
-    run = _Run(predictor, volume, series, c, cancelled or (lambda: False))
-    run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
-    run.embed = embed or run.embed
-    if not resumed:
-        run.forget_asides()
-    if "tracks" not in note:
-        for t in range(note["done"], len(series)):
-            scores = yield from run.frame(t, (t, len(series)))
-            if scores is None:
-                return Tracked(labels)
-            shelf.note(_scores_json(scores), f"scores-{t}")
-            shelf.note({"done": t + 1})
-            yield t + 1, len(series)
-        note = {"tracks": as_json(_solved(series, tracks or TrackSettings()))}
-        shelf.note(note)
-    found = _finished(series, shelf, from_json(note["tracks"]))
-    before_end(found)
-    shelf.finish()
-    return found
+    with sole_writer(out):
+        labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
+        series = Series(labels, time)
+        note = shelf.noted() or {"done": 0}
+        run = _Run(predictor, volume, series, c, cancelled or (lambda: False))
+        run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
+        run.embed = embed or run.embed
+        if not resumed:
+            run.forget_asides()
+        if "tracks" not in note:
+            for t in range(note["done"], len(series)):
+                scores = yield from run.frame(t, (t, len(series)))
+                if scores is None:
+                    return Tracked(labels)
+                shelf.note(_scores_json(scores), f"scores-{t}")
+                shelf.note({"done": t + 1})
+                yield t + 1, len(series)
+            note = {"tracks": as_json(solved(series, tracks or TrackSettings()))}
+            shelf.note(note)
+        found = _finished(series, shelf, from_json(note["tracks"]))
+        before_end(found)
+        shelf.finish()
+        return found
 
 
 class _Run:
@@ -241,70 +246,18 @@ class _Run:
 
 def _finished(series: Series, shelf: RecordShelf, tracking: Tracking) -> Tracked:
     """Give the objects their tracks' ids; what a killed run has renamed already stays as it is."""
-    _rename(series, tracking, first=WAITING)
+    rename(series, tracking, first=WAITING)
     scores: dict[int, dict[PlaneRef, float]] = {}
     for t in range(len(series)):
         owner = tracking.ids_at(t)
         for *where, k, score in shelf.noted(f"scores-{t}") or []:
             if k + WAITING in owner:
                 scores.setdefault(owner[k + WAITING], {})[PlaneRef(*where)] = score
-    return Tracked(series.labels, _renamed(tracking), scores)
+    return Tracked(series.labels, renamed(tracking), scores)
 
 
 def _scores_json(scores: Scores) -> list[list[Any]]:
     return [[p.axis, p.index, p.t, k, s] for p, own in scores.items() for k, s in own.items()]
-
-
-def track_labels(labels: LabelVolume, settings: TrackSettings | None = None) -> Tracking:
-    """Follow the objects of a label volume with axis t, and give each the id of its track.
-
-    Parameters
-    ----------
-    labels
-        Ids may mean another object at every time point; they are replaced, one plane at a time.
-    settings
-        See `TrackSettings`.
-
-    Raises
-    ------
-    VolumeError
-        The labels have no axis t.
-    """
-    series = Series(labels)
-    tracking = _solved(series, settings or TrackSettings())
-    _rename(series, tracking)
-    return _renamed(tracking)
-
-
-def _solved(series: Series, settings: TrackSettings) -> Tracking:
-    frames = Frames(settings)
-    for t in range(len(series)):
-        ids: set[int] = set()
-        for plane in series.planes(t):
-            ids |= set(np.unique(series.read(plane)).tolist())
-        frames.add_objects(t, sorted(ids - {0}))
-        for earlier in range(max(0, t - frames.settings.max_gap - 1), t):
-            pairs = zip(series.planes(earlier), series.planes(t), strict=True)
-            frames.add_overlaps(
-                earlier, t, Contingency.of((series.read(a), series.read(b)) for a, b in pairs)
-            )
-    return frames.solve()
-
-
-def _rename(series: Series, tracking: Tracking, first: int = 1) -> None:
-    """Replace every id from `first` on by that of its track, 0 if it has none."""
-    for t in range(len(series)):
-        new = tracking.ids_at(t)
-        for plane in series.planes(t):
-            drawn = series.read(plane)
-            ids, places = np.unique(drawn, return_inverse=True)
-            renamed = [new.get(k, 0) if k >= first else k for k in ids.tolist()]
-            series.write(plane, np.array(renamed, np.uint32)[places].reshape(drawn.shape))
-
-
-def _renamed(tracking: Tracking) -> Tracking:
-    """Return the tracks of labels in which every object has the id of its track."""
-    return Tracking({k: Track(dict.fromkeys(v.places, k), v.parent) for k, v in tracking.tracks.items()})
 
 
 def _waiting(labels: NDArray[np.uint32]) -> NDArray[np.uint32]:

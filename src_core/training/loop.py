@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
+from src_core.locks import sole_writer
 from src_core.training import episodes
 from src_core.training.config import TrainConfig, training_files
 from src_core.training.data import ImageSource, StackSource
@@ -55,32 +56,35 @@ def train(
     VolumeError
         An image in `config.images` cannot be used.
     """
-    config.out.mkdir(parents=True, exist_ok=True)
-    # Processes come first: what has touched a GPU must not be forked.
-    with _clickers(config.workers) as pool:
-        torch.manual_seed(config.seed)
-        files = training_files(config)
-        state = State(config, files)
-        first = state.resume()
-        started = time.monotonic()
-        for step, sample in enumerate(_samples(config, files, first), start=first):
-            if cancelled is not None and cancelled():
-                if step > first:
-                    state.save(step)
-                break
-            state.model.train()
-            outcome = episodes.run(state.model, sample, np.random.default_rng((config.seed, step, 1)), pool)
-            norm = state.step(
-                outcome.loss, learning_rate(config, step), min(config.ema, (1 + step) / (10 + step))
-            )
-            record = {"step": step, "loss": round(outcome.loss.item(), 4), "norm": round(norm, 3)}
-            record |= {name: round(score, 4) for name, score in outcome.scores.items()}
-            with (config.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
-            if progress is not None:
-                progress(step + 1, config.steps, outcome.loss.item())
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                state.save(step + 1)
+    with sole_writer(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+        # Processes come first: what has touched a GPU must not be forked.
+        with _clickers(config.workers) as pool:
+            torch.manual_seed(config.seed)
+            files = training_files(config)
+            state = State(config, files)
+            first = state.resume()
+            started = time.monotonic()
+            for step, sample in enumerate(_samples(config, files, first), start=first):
+                if cancelled is not None and cancelled():
+                    if step > first:
+                        state.save(step)
+                    break
+                state.model.train()
+                outcome = episodes.run(
+                    state.model, sample, np.random.default_rng((config.seed, step, 1)), pool
+                )
+                norm = state.step(
+                    outcome.loss, learning_rate(config, step), min(config.ema, (1 + step) / (10 + step))
+                )
+                record = {"step": step, "loss": round(outcome.loss.item(), 4), "norm": round(norm, 3)}
+                record |= {name: round(score, 4) for name, score in outcome.scores.items()}
+                with (config.out / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
+                if progress is not None:
+                    progress(step + 1, config.steps, outcome.loss.item())
+                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                    state.save(step + 1)
     return config.out / "nano.safetensors"
 
 

@@ -48,6 +48,8 @@ class Source:
         One tuple per level, one physical number per dimension; None where the source does not say.
     units
         One unit (or None) per dimension.
+    files
+        All files that the pixels are in, but for arrays that have one for each chunk.
     """
 
     arrays: list[LazyArray]
@@ -59,6 +61,7 @@ class Source:
     units: tuple[str | None, ...] | None = None
     name: str = "image"
     path: Path | None = None
+    files: tuple[Path, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
 
 

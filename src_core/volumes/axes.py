@@ -41,7 +41,7 @@ def check_axes(axes: str | Sequence[str], ndim: int, where: str) -> tuple[str, .
     if unknown := [a for a in names if a not in AXES]:
         raise VolumeError(
             f"axes {shown!r} of {where} name unknown {unknown}; expected names among t, c, z, y, x: "
-            "pass axes=..., for instance axes='zyx'"
+            "pass axes=..., for instance axes='zyx' (--image-axes zyx)"
         )
     if len(set(names)) != len(names):
         raise VolumeError(f"axes {shown!r} of {where} name an axis twice; every dimension needs its own name")
@@ -75,14 +75,14 @@ def guess_leading(sizes: tuple[int, ...], where: str) -> tuple[str, ...]:
         if first > 1 and (first > MAX_GUESSED_CHANNELS or first >= second):
             raise VolumeError(
                 f"{where} has two unnamed axes of length {first} and {second} before y and x: the first "
-                "could be time or channels. Pass axes='tzyx', axes='czyx' or axes='tcyx'"
+                "could be time or channels. Pass axes='tzyx', axes='czyx' or axes='tcyx' (--image-axes tzyx)"
             )
         return ("c", "z")
     names = {0: (), 1: ("z",), 3: ("t", "c", "z")}.get(len(sizes))
     if names is None:
         raise VolumeError(
-            f"{where} has {len(sizes) + 2} dimensions; expected 2 to 5, named among t, c, z, y, x. "
-            "Index the array first or pass axes=..."
+            f"{where} has {len(sizes) + 2} dimensions; expected 2 to 5, the axes t, c, z, y, x or some of them. "
+            "Save the part of it that is one such image, and open that"
         )
     return names
 

@@ -75,9 +75,14 @@ def sampled_level(arrays: Sequence[LazyArray], axes: Sequence[str]) -> LazyArray
     return arrays[0]
 
 
-def sample_blocks(array: LazyArray, axes: Sequence[str], channel: int | None) -> Iterator[Index]:
-    """Yield at most 64 indices, one block each, on the array's chunk grid and spread over all its axes."""
-    steps = [_block_side(array, d, axis, channel) for d, axis in enumerate(axes)]
+def sample_blocks(
+    array: LazyArray, axes: Sequence[str], channel: int | None, sides: Sequence[int] | None = None
+) -> Iterator[Index]:
+    """Yield at most 64 indices, one block each, spread over all axes of an array.
+
+    The blocks are on a grid of these sides, one number per axis; by default on the grid of the array's chunks.
+    """
+    steps = sides or block_sides(array, axes, channel)
     counts = [
         1 if axis == "c" and channel is not None else math.ceil(n / step)
         for axis, n, step in zip(axes, array.shape, steps, strict=True)
@@ -99,6 +104,11 @@ def sample_blocks(array: LazyArray, axes: Sequence[str], channel: int | None) ->
             start, stop = p * step, min((p + 1) * step, n)
             index.append(slice(start + min(stride, stop - start) // 2, stop, stride))
         yield tuple(index)
+
+
+def block_sides(array: LazyArray, axes: Sequence[str], channel: int | None) -> list[int]:
+    """Return how long the blocks of `sample_blocks` are along every axis, those at the end aside."""
+    return [_block_side(array, d, axis, channel) for d, axis in enumerate(axes)]
 
 
 def _spread(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:

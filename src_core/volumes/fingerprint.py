@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import xxhash
 
 from src_core.errors import VolumeError
 from src_core.volumes.arrays import read_block
-from src_core.volumes.contrast import sample_blocks
+from src_core.volumes.contrast import block_sides, sample_blocks
 from src_core.volumes.volume import Volume
 
 SAMPLE_EVERY = 4
 """Of the at most 64 blocks spread over an image, every fourth is part of its fingerprint."""
 
 
-def data_fingerprint(volume: Volume) -> str:
+def data_fingerprint(volume: Volume, grid: Sequence[int] | None = None) -> str:
     """Fingerprint an image by its shape, dtype, level and at most 16 blocks spread over it.
 
     An edit that none of the blocks shows is found by the digest that is kept with every plane.
+
+    Parameters
+    ----------
+    volume
+        The image.
+    grid
+        From `fingerprint_grid`, when the fingerprint was taken with which this one is compared: the same pixels may
+        be in other chunks now, or be no file any more. By default that of today.
     """
     array = volume.array
     digest = xxhash.xxh128(repr((volume.axes, volume.shape, str(volume.dtype), volume.level)).encode())
-    for index in itertools.islice(sample_blocks(array, volume.axes, None), 0, None, SAMPLE_EVERY):
+    blocks = sample_blocks(array, volume.axes, None, grid)
+    for index in itertools.islice(blocks, 0, None, SAMPLE_EVERY):
         try:
             digest.update(np.ascontiguousarray(read_block(array, index, volume.name)).tobytes())
         except VolumeError:  # one damaged chunk must not make the good planes useless
             digest.update(b"damaged")
     return digest.hexdigest()
+
+
+def fingerprint_grid(volume: Volume) -> list[int]:
+    """Return how long the blocks are that `data_fingerprint` looks at, one number per axis."""
+    return block_sides(volume.array, volume.axes, None)

@@ -109,6 +109,7 @@ def open_volume(
         units=MappingProxyType(known | _per_axis(units, names, spatial, "units")),
         name=where,
         path=found.path,
+        files=found.files,
         rgb=rgb,
         channel=int(default),
         user_limits=MappingProxyType(_limits(contrast_limits, n_channels)),

@@ -140,7 +140,14 @@ def _read_series(file: tifffile.TiffFile, path: Path, listener: _Listener) -> So
         units=tuple(units.get(a) for a in letters),
         name=path.name,
         path=path,
+        files=_files(series, path),
     )
+
+
+def _files(series: tifffile.TiffPageSeries, path: Path) -> tuple[Path, ...]:
+    """Return the files of a set that a series is spread over, the one that was opened first."""
+    others = (page.parent.filehandle.path for page in series.pages if page) if series.is_multifile else ()
+    return tuple(dict.fromkeys((path, *map(Path, others))))
 
 
 def _axes(letters: str, shape: tuple[int, ...], where: str) -> tuple[tuple[str, ...], bool]:
@@ -167,7 +174,7 @@ def _axes(letters: str, shape: tuple[int, ...], where: str) -> tuple[tuple[str, 
     if None in names or len(set(names)) != len(names):
         raise VolumeError(
             f"{where} has axes {letters} of shape {shape}, which are not all t, c, z, y, x; "
-            "pass axes=... to name them"
+            "pass axes=... (--image-axes) to name them"
         )
     return (tuple(a for a in names if a is not None), rgb)
 

@@ -35,6 +35,8 @@ class Volume:
         Physical size per pixel, position of pixel 0 and unit for every axis, all for `level`.
     name, path
         What to call the image, and the file or folder it came from (None for an array in memory).
+    files
+        All files that the pixels are in, but for arrays that have one for each chunk.
     rgb
         True if c holds red, green, blue (and alpha): planes are then (H, W, 3).
     channel
@@ -53,6 +55,7 @@ class Volume:
     path: Path | None
     rgb: bool
     channel: int
+    files: tuple[Path, ...] = ()
     user_limits: Mapping[int | None, Limits] = field(default_factory=dict)
     _estimated: dict[int, Limits] = field(default_factory=dict, init=False)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 import zarr
 
 
@@ -48,6 +49,30 @@ def write_ome_zarr(
         )
         array[...] = data
     return path
+
+
+def write_ome_tiff_set(folder: Path, pixels: np.ndarray) -> Path:
+    """Write a uint16 (z, y, x) stack as OME-TIFFs 0.ome.tif, ... of two slices each; return the first."""
+    count = len(pixels) // 2
+    uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{i}" for i in range(count)]
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" FirstC="0" FirstT="0" IFD="{z % 2}" PlaneCount="1">'
+        f'<UUID FileName="{z // 2}.ome.tif">{uuids[z // 2]}</UUID></TiffData>'
+        for z in range(2 * count)
+    )
+    z, y, x = pixels.shape
+    for i in range(count):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[i]}"><Image ID="Image:0">'
+            f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="{x}" SizeY="{y}" SizeZ="{z}" '
+            f'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+        )
+        part = pixels[2 * i : 2 * i + 2]
+        tifffile.imwrite(
+            folder / f"{i}.ome.tif", part, description=xml, metadata=None, photometric="minisblack"
+        )
+    return folder / "0.ome.tif"
 
 
 def chunk_files(path: Path) -> list[Path]:

@@ -106,10 +106,37 @@ def test_time_points_and_colours(tmp_path: Path) -> None:
     assert rows[0].means.tolist() == [1, 2, 3]
 
 
-def test_labels_of_another_size_are_refused(tmp_path: Path) -> None:
-    small, large = (open_volume(np.zeros((4, n, n), np.uint8)) for n in (10, 12))
-    with pytest.raises(VolumeError, match=r"'y': 10.*the image.*'y': 12"):
-        Measuring(large, LabelVolume.create(tmp_path / "l", small))
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ({"z": 4, "y": 12, "x": 12}, {"z": 4, "y": 10, "x": 10}),
+        ({"z": 4, "y": 12, "x": 10}, {"z": 4, "y": 10, "x": 12}),
+        ({"t": 2, "z": 4, "y": 10, "x": 10}, {"z": 4, "y": 10, "x": 10}),
+        ({"z": 4, "y": 10, "x": 10}, {"t": 2, "z": 4, "y": 10, "x": 10}),
+        ({"z": 4, "y": 10, "x": 10}, {"t": 4, "y": 10, "x": 10}),
+        ({"z": 4, "y": 10, "x": 10}, {"y": 10, "x": 10}),
+    ],
+)
+def test_labels_that_are_not_those_of_the_image_are_refused(
+    tmp_path: Path, image: dict[str, int], labels: dict[str, int]
+) -> None:
+    measured, drawn = (
+        open_volume(np.zeros(tuple(s.values()), np.uint8), axes="".join(s)) for s in (image, labels)
+    )
+    there, wanted = (", ".join(f"{a}={n}" for a, n in s.items()) for s in (labels, image))
+    words = f"the labels have {there}, the image has {wanted}. Choose the labels"
+    with pytest.raises(VolumeError, match=words):
+        Measuring(measured, LabelVolume.create(tmp_path / "l", drawn))
+
+
+def test_a_single_time_point_may_be_an_axis_or_not(tmp_path: Path) -> None:
+    stack, film = (
+        open_volume(np.ones(shape, np.uint8), axes=axes)
+        for shape, axes in (((4, 10, 10), "zyx"), ((1, 4, 10, 10), "tzyx"))
+    )
+    for name, image, other in (("a", stack, film), ("b", film, stack)):
+        (row,) = _measured(image, _labels(tmp_path / name, other, np.uint32(1)))
+        assert row.voxels == 400
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:

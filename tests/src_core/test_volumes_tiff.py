@@ -12,6 +12,7 @@ import tifffile
 
 from src_core.errors import VolumeError
 from src_core.volumes import open_volume
+from tests.src_core.image_files import write_ome_tiff_set
 
 STACK = np.random.default_rng(0).integers(0, 4000, (5, 32, 40)).astype(np.uint16)
 TWO = np.stack([STACK, STACK + 1])
@@ -162,24 +163,12 @@ def test_a_stack_of_imagej_that_is_cut_off_is_no_single_image(tmp_path: Path) ->
 
 
 def test_a_file_missing_of_a_set_is_not_zeros(tmp_path: Path) -> None:
-    uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{i}" for i in range(2)]
-    planes = "".join(
-        f'<TiffData FirstZ="{z}" FirstC="0" FirstT="0" IFD="{z % 2}" PlaneCount="1">'
-        f'<UUID FileName="{z // 2}.ome.tif">{uuids[z // 2]}</UUID></TiffData>'
-        for z in range(4)
+    write_ome_tiff_set(tmp_path, np.repeat(np.uint16([7, 8]), 2 * 32 * 40).reshape(4, 32, 40))
+    volume = open_volume(tmp_path / "0.ome.tif")
+    assert volume.plane(z=3).pixels.min() == 8
+    assert [f.name for f in volume.files] == ["0.ome.tif", "1.ome.tif"] and all(
+        f.exists() for f in volume.files
     )
-    for i in range(2):
-        xml = (
-            '<?xml version="1.0" encoding="UTF-8"?>'
-            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[i]}"><Image ID="Image:0">'
-            '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" SizeZ="4" SizeC="1" '
-            f'SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
-        )
-        pixels = np.full((2, 32, 40), 7 + i, np.uint16)
-        tifffile.imwrite(
-            tmp_path / f"{i}.ome.tif", pixels, description=xml, metadata=None, photometric="minisblack"
-        )
-    assert open_volume(tmp_path / "0.ome.tif").plane(z=3).pixels.min() == 8
     (tmp_path / "1.ome.tif").unlink()
     with pytest.raises(VolumeError, match="truncated or damaged"):
         open_volume(tmp_path / "0.ome.tif")

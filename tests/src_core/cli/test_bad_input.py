@@ -232,7 +232,7 @@ def test_usage_errors_have_the_same_status(run: Run, stack: Path) -> None:
 def test_too_little_memory_is_one_line(
     run: Run, stack: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr("src_core.volumes.open_volume", fail)
@@ -243,7 +243,7 @@ def test_too_little_memory_is_one_line(
 def test_other_failures_of_the_program_are_not_hidden(
     run: Run, stack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise RuntimeError("shape mismatch")
 
     monkeypatch.setattr("src_core.volumes.open_volume", fail)
@@ -290,3 +290,12 @@ def test_embeddings_that_have_no_place(run: Run, stack: Path, weights: Path, tmp
     refused(run("embed", tmp_path / "nowhere.zarr", "--model", weights), "does not exist")
     assert not (stack.parent / "cells.sam.zarr").exists()
     refused(run(*embed, "--max-size", "0.0003"), "GB", "--max-size")
+
+
+def test_labels_of_another_image_are_not_measured(run: Run, stack: Path, tmp_path: Path) -> None:
+    other = open_volume(small_stack()[:, :40])
+    create_labels(other, tmp_path / "labels.zarr")
+    out = tmp_path / "cells.csv"
+    found = run("measure", stack, "--labels", tmp_path / "labels.zarr", "--out", out)
+    refused(found, "not those of the image", "y=40", "y=48", "Choose the labels")
+    assert not out.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from src_core import __version__, samples, zoo
+from src_core.cli import app
 from src_core.cli.options import can_plot
 from src_core.labels import LabelVolume
 from src_core.predictor import Predictor
@@ -24,7 +27,7 @@ from src_core.session import open_session
 from src_core.types import Candidates, PlaneRef
 from src_core.volumes import open_volume
 from tests.src_core.cli.conftest import Run
-from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS, save_random_nano
+from tests.src_core.drawn_weights import PERMISSIVE_OPTIONS, save_random_nano, small_stack
 from tests.src_core.image_files import write_ome_zarr
 
 
@@ -116,6 +119,23 @@ def test_segment_writes_the_mask(run: Run, stack: Path, weights: Path, tmp_path:
     )
 
 
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+@pytest.mark.parametrize("command", ["segment", "auto"])
+def test_a_tiff_of_a_slice_has_the_size_of_its_pixels(
+    run: Run, weights: Path, tmp_path: Path, command: str, axis: str
+) -> None:
+    pixels = np.stack([small_stack()[2]] * 30)
+    image = write_ome_zarr(tmp_path / "cells.ome.zarr", [pixels], scale=[2.0, 0.5, 0.25])
+    which = ("--point", "12,20,18") if command == "segment" else ("--plane", "12", "--points-per-side", 2)
+    found = run(command, image, *which, "--axis", axis, "--model", weights, "--out", tmp_path / "m.tif")
+    assert found.exit_code == 0, found.output
+    volume = open_volume(tmp_path / "m.tif")
+    sizes = [size for a, size in (("z", 2.0), ("y", 0.5), ("x", 0.25)) if a != axis]
+    assert volume.axes == ("y", "x") and [volume.scale[a] for a in "yx"] == sizes
+    assert volume.shape == open_volume(image).plane_shape(axis)
+    assert {volume.units[a] for a in "yx"} == {"micrometer"}
+
+
 def test_segment_a_flat_image(run: Run, weights: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.tif"
     tifffile.imwrite(image, samples.open_sample("plant_nuclei").plane(z=20).pixels)
@@ -123,6 +143,9 @@ def test_segment_a_flat_image(run: Run, weights: Path, tmp_path: Path) -> None:
     found = run("segment", image, *marks, "--model", weights, "--out", tmp_path / "m.png")
     assert found.exit_code == 0, found.output
     assert read_picture(tmp_path / "m.png").any()
+    found = run("segment", image, *marks, "--model", weights, "--out", tmp_path / "m.tif")
+    assert found.exit_code == 0, found.output
+    assert np.array_equal(tifffile.imread(tmp_path / "m.tif"), read_picture(tmp_path / "m.png"))
 
 
 def test_propagate_writes_every_object(run: Run, stack: Path, weights: Path, tmp_path: Path) -> None:
@@ -488,3 +511,58 @@ def test_replay_on_a_larger_version_of_the_image(run: Run, stack: Path, tmp_path
         "replay", tmp_path / "cells.sam.zarr", "--image", stack / "0", "--out", tmp_path / "l.ome.zarr"
     )
     assert other.exit_code == 2 and "already exists" in other.output
+
+
+def test_every_command_that_opens_an_image_is_told_its_axes() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        options = inspect.signature(command.callback).parameters
+        assert ("image" in options) == ("image_axes" in options), command.callback
+
+
+def test_axes_that_the_file_does_not_name(run: Run, weights: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.zarr"
+    zarr.save_array(film, np.stack([small_stack(3)] * 9))
+    out = tmp_path / "o.ome.zarr"
+    found = run("info", film)
+    assert found.exit_code == 2 and "(--image-axes tzyx)" in found.stderr
+    axes = ("--image-axes", "tzyx")
+    assert "t=9, z=3, y=48, x=48" in run("info", film, *axes).output
+    model = (*axes, "--model", weights)
+    clicked = run("segment", film, "--point", "1,22,18", "--time", "8", "--out", out, *model)
+    assert clicked.exit_code == 0, clicked.output
+    labels = LabelVolume.open(out, "r")
+    assert labels.axes == ("t", "z", "y", "x") and labels.read_plane("z", 1, 8).any()
+    options = ("--point", "1,22,18", "--out", out, "--overwrite", *PERMISSIVE_OPTIONS)
+    for command in (
+        ("propagate", film, *options, *model),
+        ("auto", film, "--plane", "1", "--out", tmp_path / "m.json", *model),
+        ("embed", film, "--range", "1:2", *model),
+        ("measure", film, "--labels", out, "--out", tmp_path / "m.csv", *axes),
+    ):
+        done = run(*command)
+        assert done.exit_code == 0, (command, done.output)
+    wrong = run("info", film, "--image-axes", "zyx")
+    assert wrong.exit_code == 2 and "name 3 dimensions" in wrong.stderr
+    alone = run("replay", tmp_path, "--out", out, *axes)
+    assert alone.exit_code == 2 and "give --image" in alone.stderr
+
+
+def test_a_session_on_a_larger_image_whose_axes_the_file_does_not_name(run: Run, tmp_path: Path) -> None:
+    small = open_volume(np.stack([small_stack(3)] * 9), axes="tzyx")
+    session = open_session(small, tmp_path / "s.sam.zarr")
+    session.accept(PlaneRef("z", 1, 8), small_stack(3)[1] > 100)
+    session.close()
+    zarr.save_array(tmp_path / "large.zarr", np.kron(small.array[:], np.ones((2, 2), np.uint8)))
+    replayed = (
+        "replay",
+        tmp_path / "s.sam.zarr",
+        "--image",
+        tmp_path / "large.zarr",
+        "--out",
+        tmp_path / "o.zarr",
+    )
+    assert "--image-axes" in run(*replayed).stderr
+    found = run(*replayed, "--image-axes", "tzyx")
+    assert found.exit_code == 0, found.output
+    assert LabelVolume.open(tmp_path / "o.zarr", "r").read_plane("z", 1, 8).any()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 
@@ -25,7 +26,7 @@ from src_core.types import PlaneRef
 from src_core.volumes import Volume
 from src_core.volumes.reading import PlaneReader
 from tests.src_core.drawn_weights import PERMISSIVE, small_stack
-from tests.src_core.image_files import chunk_files, write_ome_zarr
+from tests.src_core.image_files import chunk_files, write_ome_tiff_set, write_ome_zarr
 from tests.src_core.model import golden
 from tests.src_core.networks import random_nano
 
@@ -255,6 +256,24 @@ def test_an_edit_with_the_old_times_is_found(image: Path, predictor: Predictor) 
     embedding = store.get(PlaneRef("z", 2))
     embedding.features(0)
     assert embedding.made == {0}
+
+
+@pytest.mark.usefixtures("trusting")
+def test_an_edit_in_another_file_of_a_set_is_found(tmp_path: Path, predictor: Predictor) -> None:
+    first = write_ome_tiff_set(tmp_path, small_stack(4).astype(np.uint16))
+    store = EmbeddingStore(predictor, open_volume(first, contrast_limits=(0, 255)))
+    store.fill()
+    again = store.get(PlaneRef("z", 3))
+    again.features(0)
+    assert not again.made
+    pixels = tifffile.memmap(tmp_path / "1.ome.tif", page=1, mode="r+")
+    pixels[:20] = 0
+    pixels.flush()
+    os.utime(tmp_path / "1.ome.tif")
+    for index, made in ((3, {0}), (0, set())):
+        embedding = store.get(PlaneRef("z", index))
+        embedding.features(0)
+        assert embedding.made == made
 
 
 def test_filling_a_range_reports_progress_and_goes_on_after_a_stop(image: Path, predictor: Predictor) -> None:

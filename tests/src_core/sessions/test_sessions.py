@@ -266,6 +266,45 @@ def test_a_journal_of_another_image_is_refused(folder: Path) -> None:
     session.accept(Z2, mask())  # it can be used all the same
 
 
+CHUNKS = [(1, 40, 48), (4, 16, 20), (8, 40, 7)]
+
+
+@pytest.mark.parametrize("made", CHUNKS)
+@pytest.mark.parametrize("now", [*CHUNKS, None])
+def test_a_session_does_not_care_how_the_pixels_are_stored(
+    folder: Path, tmp_path: Path, made: tuple[int, ...], now: tuple[int, ...] | None
+) -> None:
+    pixels = np.asarray(script.volume().array[:])
+
+    def stored(chunks: tuple[int, ...] | None, pixels: np.ndarray) -> Volume:
+        if chunks is None:
+            return open_volume(pixels)
+        return open_volume(
+            zarr.create_array(tmp_path / f"{chunks}.zarr", data=pixels, chunks=chunks, overwrite=True)
+        )
+
+    session = _open(folder, stored(made, pixels))
+    session.accept(Z2, mask())
+    session.close()
+    again = _open(folder, stored(now, pixels))
+    assert again.objects[1].anchors == {Z2}
+    again.close()
+    with pytest.raises(SessionError, match="other pixels"):
+        _open(folder, stored(now, pixels[::-1].copy()))
+
+
+@pytest.mark.parametrize("grid", [None, "1", [1, 40], [1, 0, 48], [1, 40.0, 48]])
+def test_a_journal_that_names_no_grid_is_that_of_todays_chunks(folder: Path, grid: object) -> None:
+    _worked(folder, 5)
+    header, *lines = _journal(folder).read_text().splitlines()
+    fields = json.loads(header)
+    assert fields["image"].pop("fingerprint grid") == [1, 40, 48]
+    if grid is not None:
+        fields["image"]["fingerprint grid"] = grid
+    _journal(folder).write_text("\n".join([json.dumps(fields), *lines, ""]))
+    _open(folder).close()
+
+
 @pytest.mark.parametrize("content", [b"hello\n", b"\x89PNG\r\n", b"[1]\n", b'{"journal":"other"}\n'])
 def test_a_file_that_is_no_journal_is_refused_and_stays(folder: Path, content: bytes) -> None:
     _open(folder).close()

@@ -1,0 +1,159 @@
+"""Locks on files: the operating system lets go of them when their process ends, in whatever way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from src_core.errors import SessionError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_BEHIND_IT = 2**20
+"""Windows locks bytes against reading as well: this one is behind what the file says."""
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+_TRIES = 20
+"""How often a lock is asked for that is being removed at the same moment."""
+_held: set[int] = set()
+"""The files that are locked by `sole_writer` in this process."""
+
+
+@contextmanager
+def sole_writer(out: str | Path) -> Iterator[None]:
+    """Be the only one, of all runs and processes, that writes to `out` until the end of the block.
+
+    The lock is a hidden file beside `out`, which is removed at the end. A process that is killed leaves the file,
+    but not the lock. Where no file can be made, or the disk knows no locks, there is none.
+
+    Parameters
+    ----------
+    out
+        A label image or a folder; need not exist.
+
+    Raises
+    ------
+    SessionError
+        Another run writes to it.
+    """
+    out = Path(out).resolve()
+    path = out.with_name(f".{out.name}.lock")
+    missing = [p for p in path.parents if not p.exists()]
+    fd = _taken(path, out)
+    try:
+        yield
+    finally:
+        if fd in _held:  # not in a forked child that goes on from here
+            _remove(path, fd)
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def hold(fd: int) -> None:
+    """Lock an open file; raise `OSError` if it is locked, or cannot be."""
+    if fcntl is not None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    os.lseek(fd, _BEHIND_IT, os.SEEK_SET)
+    msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+
+
+def owner_of(fd: int) -> dict[str, Any]:
+    """Return who has locked an open file, as `sign` has noted it; nothing if that cannot be told."""
+    try:
+        os.lseek(fd, 0, os.SEEK_SET)
+        found = json.loads(os.read(fd, 4096) or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def sign(fd: int) -> None:
+    """Note in an open file that this process has locked it."""
+    note(fd, {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")})
+
+
+def note(fd: int, owner: dict[str, Any]) -> None:
+    """Note in an open file who has locked it."""
+    try:
+        os.ftruncate(fd, 0)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, json.dumps(owner).encode() if owner else b"")
+    except OSError:
+        pass  # a full disk: the lock holds, only its owner stays unnamed
+
+
+def named(owner: dict[str, Any]) -> str:
+    """Say who has a lock, for messages."""
+    since = f" since {owner['since']}" if "since" in owner else ""
+    return f"process {owner.get('pid', '?')} on {owner.get('host', 'this computer')}{since}"
+
+
+def _taken(path: Path, out: Path) -> int | None:
+    """Return the open, locked file; None where there can be none, which the writing itself then tells."""
+    for _ in range(_TRIES):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # another run has just removed a folder that it has made and not used
+            continue
+        except OSError:
+            return None
+        try:
+            hold(fd)
+        except OSError as error:
+            owner = owner_of(fd)
+            os.close(fd)
+            if error.errno not in _TAKEN:
+                return None
+            raise SessionError(
+                f"{out} is being written by another run ({named(owner)}): wait until that has ended, or stop it, "
+                "or choose another path"
+            ) from None
+        if _is_at(path, fd):
+            sign(fd)
+            _held.add(fd)
+            return fd
+        os.close(fd)  # its last owner has removed it meanwhile
+    return None
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
+        return False
+
+
+def _remove(path: Path, fd: int) -> None:
+    """Remove a lock's file: before letting go of it, since afterwards it may be another's; Windows cannot do that."""
+    _held.discard(fd)
+    with suppress(OSError):
+        path.unlink()
+    os.close(fd)
+    if fcntl is None:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _let_go() -> None:
+    """Leave locks to the parent: a worker process that outlives it would keep them."""
+    for fd in _held:
+        os.close(fd)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
