@@ -155,10 +155,12 @@ class Question:
         return None if index in self._tried else index
 
     def _farther(self) -> int | None:
-        """Return a tile that shows what was clicked on smaller than any before, None if there is none."""
-        coarser = [g.zoom for g in self._tiles.grids if g.zoom < min(self._zooms)]
-        index = self._tiles.fitting(self._extent, max(coarser)) if coarser else 0
-        return None if index in self._tried else index
+        """Return a tile that shows what was clicked on smaller than any before, None if there is none.
+
+        All of these show the whole plane; if it was enlarged, the first shows it about pixel by pixel.
+        """
+        coarser = [g for g in self._tiles.grids if g.zoom < min(self._zooms)]
+        return max(coarser, key=lambda g: g.zoom).first if coarser else None
 
     def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
         comfortable = zoom_for(extent, self._low_res_px, self._eyes.comfort_px)

@@ -20,7 +20,7 @@ MAX_SIDE = 512
 """Larger pictures are registered reduced to about this many pixels."""
 FARTHEST = 24
 """Jumps of more pixels, of those that are registered, are not believed."""
-GAIN = 0.1
+GAIN = 0.2
 """So much has the correlation of the pictures to rise for a jump to be believed."""
 
 

@@ -56,35 +56,32 @@ def train(
     VolumeError
         An image in `config.images` cannot be used.
     """
-    with sole_writer(config.out):
+    # Processes come first: what has touched a GPU must not be forked.
+    with sole_writer(config.out), _clickers(config.workers) as pool:
         config.out.mkdir(parents=True, exist_ok=True)
-        # Processes come first: what has touched a GPU must not be forked.
-        with _clickers(config.workers) as pool:
-            torch.manual_seed(config.seed)
-            files = training_files(config)
-            state = State(config, files)
-            first = state.resume()
-            started = time.monotonic()
-            for step, sample in enumerate(_samples(config, files, first), start=first):
-                if cancelled is not None and cancelled():
-                    if step > first:
-                        state.save(step)
-                    break
-                state.model.train()
-                outcome = episodes.run(
-                    state.model, sample, np.random.default_rng((config.seed, step, 1)), pool
-                )
-                norm = state.step(
-                    outcome.loss, learning_rate(config, step), min(config.ema, (1 + step) / (10 + step))
-                )
-                record = {"step": step, "loss": round(outcome.loss.item(), 4), "norm": round(norm, 3)}
-                record |= {name: round(score, 4) for name, score in outcome.scores.items()}
-                with (config.out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
-                if progress is not None:
-                    progress(step + 1, config.steps, outcome.loss.item())
-                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                    state.save(step + 1)
+        torch.manual_seed(config.seed)
+        files = training_files(config)
+        state = State(config, files)
+        first = state.resume()
+        started = time.monotonic()
+        for step, sample in enumerate(_samples(config, files, first), start=first):
+            if cancelled is not None and cancelled():
+                if step > first:
+                    state.save(step)
+                break
+            state.model.train()
+            outcome = episodes.run(state.model, sample, np.random.default_rng((config.seed, step, 1)), pool)
+            norm = state.step(
+                outcome.loss, learning_rate(config, step), min(config.ema, (1 + step) / (10 + step))
+            )
+            record = {"step": step, "loss": round(outcome.loss.item(), 4), "norm": round(norm, 3)}
+            record |= {name: round(score, 4) for name, score in outcome.scores.items()}
+            with (config.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
+            if progress is not None:
+                progress(step + 1, config.steps, outcome.loss.item())
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                state.save(step + 1)
     return config.out / "nano.safetensors"
 
 

@@ -165,14 +165,14 @@ STRATEGIES = {
     "anchor's appearance not judged": Strategy(judged=False),
     "mean logits of 2 slices": Strategy(averaged(2)),
     "mean logits of 3 slices": Strategy(averaged(3)),
-    "moved with the plane": Strategy(registered="plane"),
-    "moved with the plane, sure": Strategy(registered="plane", gain=0.2),
-    "moved with the object": Strategy(registered="object"),
-    "moved with the object, sure": Strategy(registered="object", gain=0.2),
+    "moved with the plane": Strategy(registered="plane", gain=0.1),
+    "moved with the plane, sure": Strategy(registered="plane"),
+    "moved with the object": Strategy(registered="object", gain=0.1),
+    "moved with the object, sure": Strategy(registered="object"),
 }
 
 
-USED = STRATEGIES["moved with the plane"]
+USED = STRATEGIES["moved with the plane, sure"]
 
 
 def around(mask: Mask) -> Box:

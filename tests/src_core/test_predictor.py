@@ -485,6 +485,18 @@ def test_what_a_tile_cuts_is_asked_at_the_next_coarser_level_until_it_is_whole(
     assert _iou(found.masks[0], image) > 0.97
 
 
+def test_who_is_lost_on_an_enlarged_plane_sees_it_closer_then_as_it_is_then_smaller() -> None:
+    class Lost(_Threshold):
+        def decode(self, *args: Any, **kwargs: Any) -> Decoded:
+            logits, iou, presence = super().decode(*args, **kwargs)
+            return Decoded(logits, torch.full_like(iou, 0.1 + 0.1 * len(self.calls)), presence)
+
+    image = _bright((250, 250), (60, 60, 180, 190))
+    found, zooms = _seen(Predictor(Lost()), image, Prompts([(120, 120)]))
+    assert zooms == pytest.approx([2.048, 4, 1.024, 0.512])
+    assert _iou(found.masks[0], image) > 0.95
+
+
 def test_points_outside_the_object_and_the_tile_are_left_out() -> None:
     model = _Threshold()
     seen = []
