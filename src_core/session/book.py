@@ -108,7 +108,8 @@ class Book(Editing):
         journal, self.journal = self.journal, None
         if journal is not None:
             self.read_only = "this session has been closed; open it again to change it"
-            journal.append(open_entry(CLOSE))
+            if self._landing is None:  # else opening it again ends what has been cut short
+                journal.append(open_entry(CLOSE))
             journal.close()
 
     def snapshot(self) -> Settings:

@@ -11,7 +11,7 @@ from typing import Any
 from psygnal import Signal
 
 from src_core.errors import SessionError
-from src_core.history import Edit, History, Patch
+from src_core.history import Edit, History, Landing, Patch
 from src_core.session.as_json import blank, to_json
 from src_core.session.entries import counting_entry, edit_entry, end_entry, failed_entry, set_entry
 from src_core.session.journal import Journal
@@ -53,6 +53,7 @@ class Editing:
         self._latest: Edit | None = None
         self._running: list[Edit] = []
         self._ended: list[Edit] = []
+        self._landing: Landing | None = None
         # Writing may take as long as the disk does; what the window asks for must not wait for it.
         self._book = threading.RLock()
         # Held while a plane is written. Whoever needs both takes this one first.
@@ -104,12 +105,14 @@ class Editing:
     @property
     def undo_name(self) -> str | None:
         """What would be undone."""
-        return self._history.undo_name
+        landing = self._landing
+        return landing.edit.name if landing and not landing.forward else self._history.undo_name
 
     @property
     def redo_name(self) -> str | None:
         """What would be done again."""
-        return self._history.redo_name
+        landing = self._landing
+        return landing.edit.name if landing and landing.forward else self._history.redo_name
 
     def check_writable(self) -> None:
         """Raise `SessionError` if nothing may be changed here."""

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.history import BoxYX, Edit, Patch
+from src_core.history import BoxYX, Edit, Landing, Patch
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
 from src_core.session.as_json import settled_json
-from src_core.session.entries import replay_entry, replayed_entry
-from src_core.session.patching import apply_patch, changed_ids, replay_changes
+from src_core.session.entries import replay_entry
+from src_core.session.patching import changed_ids, replay_changes
 from src_core.session.state import Settled, anchored_settings, ended_settings, found_settings, left_settings
 from src_core.session.writing import Meanwhile, Writing
 from src_core.types import PlaneRef
@@ -204,36 +204,45 @@ class Session(Writing):
     # ---------------------------------------------------------------- history
 
     def undo(self) -> str | None:
-        """Undo the latest edit and return its name; None if there is nothing to undo."""
+        """Undo the latest edit and return its name; None if there is nothing to undo.
+
+        Raises
+        ------
+        SessionError
+            The session is read-only; or the disk is full: the next undo then goes on where this one has stopped.
+        """
         return self._replay(forward=False)
 
     def redo(self) -> str | None:
-        """Do the latest undone edit again and return its name; None if there is none."""
+        """Do the latest undone edit again and return its name; None if there is none; errors are those of `undo`."""
         return self._replay(forward=True)
 
     def _replay(self, *, forward: bool) -> str | None:
         self.check_writable()
-        with self._lock:
-            with self._book:
-                self._part_all()
-                edit = self._history.step_forward() if forward else self._history.step_back()
-                if edit is None:
-                    return None
-                if edit.rest is not None and not forward:
-                    edit.rest.interrupted = True
-                self._log(replay_entry(edit, forward=forward))
-                replay_changes(self._table, edit, forward=forward)
-            self.flush()
-            for patch in edit.patches if forward else reversed(edit.patches):
-                apply_patch(self.labels, patch, forward=forward)
-            self._log(replayed_entry(edit, forward=forward))
-            (edit.redo if forward else edit.undo)()
-        for patch in edit.patches:
-            self.census.changed(patch.plane, patch.box_yxyx)
-            self.labels_changed.emit(patch.plane, patch.box_yxyx)
-        self.objects_changed.emit()
-        self.history_changed.emit()
-        return edit.name
+        try:
+            with self._lock:
+                landed = self._land()
+                if landed is None or landed.forward != forward:
+                    self._step(forward=forward)
+                    landed = self._land()
+        finally:
+            self.objects_changed.emit()
+            self.history_changed.emit()
+        return None if landed is None else landed.edit.name
+
+    def _step(self, *, forward: bool) -> None:
+        """Undo or redo an edit in the objects, the history and the journal; the labels are still to follow."""
+        with self._book:
+            self._part_all()
+            edit = self._history.step_forward() if forward else self._history.step_back()
+            if edit is None:
+                return
+            if edit.rest is not None and not forward:
+                edit.rest.interrupted = True
+            self._log(replay_entry(edit, forward=forward))
+            replay_changes(self._table, edit, forward=forward)
+            self._landing = Landing.of(edit, forward=forward)
+        self.flush()
 
     def _unused(self, identity: int) -> bool:
         """Say whether the user would not miss an object."""

@@ -1,0 +1,95 @@
+"""Undo and redo where something comes in between: a full disk, an import that goes on, a stroke."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src_core.errors import SessionError, VolumeError
+from src_core.session import open_session
+from src_core.types import PlaneRef
+from tests.src_core.sessions import script
+
+Z2, Z3 = PlaneRef("z", 2), PlaneRef("z", 3)
+MASK = script.round_at(20, 20)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cells.sam.zarr"
+
+
+@pytest.mark.parametrize("direction", ["undo", "redo"])
+def test_an_undo_that_the_disk_refuses_half_way_goes_on_when_asked_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    session = open_session(script.volume(), folder)
+    script.propagate(session, 1, np.random.default_rng(0))
+    name = session.undo_name
+    done = script.state(session)
+    session.undo()
+    undone = script.state(session)
+    if direction == "undo":
+        session.redo()
+    again, wanted = (session.undo, undone) if direction == "undo" else (session.redo, done)
+    with monkeypatch.context() as patch:
+        patch.setattr(session.labels, "write_box", _full_after(3, session.labels.write_box))
+        with pytest.raises(SessionError, match=f"{direction} of “{name}” is only half done.*full.*once more"):
+            again()
+        assert (session.undo_name if direction == "undo" else session.redo_name) == name
+        labels = np.asarray(session.labels.array[:])
+        with pytest.raises(SessionError, match="only half done"):
+            session.accept(Z2, MASK)  # would be overtaken by the rest
+        assert np.array_equal(session.labels.array[:], labels)
+    assert again() == name
+    assert script.state(session) == wanted
+    (session.redo if direction == "undo" else session.undo)()
+    assert script.state(session) == (done if direction == "undo" else undone)
+    session.close()
+
+
+def test_an_undo_that_was_never_finished_is_finished_on_opening(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(script.volume(), folder)
+    script.propagate(session, 1, np.random.default_rng(0))
+    with monkeypatch.context() as patch, pytest.raises(SessionError):
+        patch.setattr(session.labels, "write_box", _full_after(3, session.labels.write_box))
+        session.undo()
+    session.close()
+    again = open_session(script.volume(), folder)
+    assert not np.asarray(again.labels.array[:]).any() and again.redo_name == "propagate object 1"
+    again.close()
+
+
+def test_damaged_labels_do_not_keep_an_undo_waiting_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(script.volume(), folder)
+    session.accept(Z2, MASK)
+
+    def damaged(*_: Any, **__: Any) -> None:
+        raise VolumeError("damaged")
+
+    with monkeypatch.context() as patch, pytest.raises(VolumeError, match="damaged"):
+        patch.setattr(session.labels, "read_box", damaged)
+        session.undo()
+    session.accept(Z3, MASK)
+    assert session.mask(Z3, 1).any()
+    session.close()
+
+
+def _full_after(n: int, write: Any) -> Any:
+    """Let a disk take `n` more boxes and then none."""
+    left = [n]
+
+    def full(*args: Any, **options: Any) -> None:
+        if not left[0]:
+            raise SessionError("the disk is full")
+        left[0] -= 1
+        write(*args, **options)
+
+    return full
