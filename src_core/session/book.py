@@ -94,7 +94,8 @@ class Book(Editing):
             with self._book:
                 settings = [(("prompts", k), prompts_json(p)) for k, p in drawn.items()]
                 self._start([k for k in drawn])
-                self._enter(edit, [], settings)  # what is drawn parts no propagation
+                # What is drawn parts no propagation, but an import: without it, the object would come back empty.
+                (self._enter_next if self._begun(drawn) else self._enter)(edit, [], settings)
 
     def remember(self, prompts: Mapping[int, DrawnPrompts]) -> None:
         """Take note of what is drawn for objects, outside of the history."""

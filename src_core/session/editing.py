@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -160,7 +160,7 @@ class Editing:
             self._enter_next(edit, patches, settings, started)
 
     def _enter_next(
-        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int]
+        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
     ) -> None:
         self._clock += 1
         edit.since, self._latest = edit.since or self._clock, edit
@@ -170,13 +170,20 @@ class Editing:
         self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
     ) -> None:
         with self._book:
-            changes = [StateChange(("object", i), None, to_json(self.objects[i])) for i in started]
+            # The user may have drawn something for one since.
+            fresh = [o for i in started if (o := self.objects.get(i)) and o.bare]
+            changes = [StateChange(("object", o.id), None, to_json(o)) for o in fresh]
             changes += [self._table.change(key, value) for key, value in settings]
             edit.patches += patches
             edit.changes += changes
             edit.counts |= edit.parted  # its beginning is in the history, so must the rest be
             self._log(edit_entry(edit, patches, changes))
             edit.entered, edit.counted = (len(patches), len(changes), edit.counted), edit.counts
+
+    def _begun(self, ids: Collection[int]) -> bool:
+        """Say whether an edit that goes on has started one of these objects."""
+        changes = (c for e in self._running for c in e.changes if c.before is None)
+        return any(c.key[0] == "object" and c.key[1] in ids for c in changes)
 
     def _part(self, edit: Edit) -> None:
         """End what an edit has done so far; it goes on as another one of the same name."""

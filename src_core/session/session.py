@@ -243,7 +243,3 @@ class Session(Writing):
             replay_changes(self._table, edit, forward=forward)
             self._landing = Landing.of(edit, forward=forward)
         self.flush()
-
-    def _unused(self, identity: int) -> bool:
-        """Say whether the user would not miss an object."""
-        return self._object(identity).bare and identity != self.current

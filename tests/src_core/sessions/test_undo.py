@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from src_core.errors import SessionError, VolumeError
-from src_core.session import open_session
+from src_core.prompts import Prompts
+from src_core.session import DrawnPrompts, Session, open_session
+from src_core.session_prompts import Wanted, segment_session
 from src_core.types import PlaneRef
 from tests.src_core.sessions import script
 
@@ -93,3 +96,62 @@ def _full_after(n: int, write: Any) -> Any:
         write(*args, **options)
 
     return full
+
+
+def _importing(session: Session) -> Iterator[Any]:
+    """Make object 2 on slice 2, object 3 on slice 3, and none of a third prompt."""
+    places = {2: (2, 20, 20), 3: (3, 20, 20), 4: (4, 1, 1)}
+    states = dict(zip(places, session.add_objects([2, 3, 4]), strict=True))
+    wanted = [
+        Wanted(PlaneRef("z", z), k, lambda y=y, x=x: Prompts([(y, x)])) for k, (z, y, x) in places.items()
+    ]
+    return segment_session(session, script.Discs(), wanted, states, "objects from seeds")  # type: ignore[arg-type]
+
+
+def _until(steps: Iterator[Any], plane: PlaneRef) -> None:
+    while next(steps).plane != plane:
+        pass
+
+
+def _all_there_and_back(session: Session, folder: Path) -> None:
+    """Undo and redo everything: nothing has changed, now or after opening again."""
+    found = script.state(session)
+    while session.undo():
+        pass
+    while session.redo():
+        pass
+    assert script.state(session) == found
+    session.close()
+    again = open_session(script.volume(), folder)
+    assert script.state(again) == found
+    again.close()
+
+
+POINT = DrawnPrompts(((2.0, 20.0, 20.0),), (1,))
+
+
+@pytest.mark.parametrize("identity", [2, 3, 4])
+def test_a_prompt_drawn_for_what_a_running_import_has_made_stays_through_undo_and_redo(
+    folder: Path, identity: int
+) -> None:
+    session = open_session(script.volume(), folder)
+    steps = _importing(session)
+    _until(steps, Z2)
+    session.note("prompt", prompts={identity: POINT})
+    list(steps)
+    assert session.objects[identity].prompts == POINT
+    assert sorted(session.objects) == sorted({1, 2, 3, identity})
+    _all_there_and_back(session, folder)
+
+
+def test_objects_that_came_back_while_an_import_went_on_are_not_forgotten_with_those_without_a_mask(
+    folder: Path,
+) -> None:
+    session = open_session(script.volume(), folder)
+    steps = _importing(session)
+    _until(steps, Z2)
+    session.undo()
+    session.redo()
+    list(steps)
+    assert sorted(session.objects) == [1, 2, 3] == [1, *session.labels.object_ids()]
+    _all_there_and_back(session, folder)
