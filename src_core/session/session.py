@@ -18,6 +18,7 @@ from src_core.history import BoxYX, Edit, Landing, Patch
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
 from src_core.session.as_json import settled_json
+from src_core.session.editing import Settings
 from src_core.session.entries import replay_entry
 from src_core.session.patching import changed_ids, replay_changes
 from src_core.session.state import Settled, anchored_settings, ended_settings, found_settings, left_settings
@@ -57,12 +58,27 @@ class Session(Writing):
             The object is finished, or the disk is full.
         """
         self.unlocked(identity, "delete it")
-        with self.edit(f"delete object {identity}") as edit:
+
+        def clear() -> None:
             for plane in self.planes_with(identity):
                 self._clear(edit, plane, identity)
-            edit.counts = True
+
+        with self.edit(f"delete object {identity}") as edit:
+            self.remove(edit, clear, lambda: self.without({identity}))
+
+    def remove(self, edit: Edit, work: Callable[[], None], settings: Callable[[], Settings]) -> None:
+        """Take objects away as part of `edit`: their pixels with `work()`, then themselves with `settings()`.
+
+        The brush does not wait: what it has painted of them meanwhile goes with them.
+        """
+        edit.counts = True
+        while True:
+            strokes = self._strokes
+            work()
             with self._lock, self._book:
-                self.enter(edit, [], self.without({identity}))
+                if self._strokes == strokes:
+                    self.enter(edit, [], settings())
+                    break
         self.objects_changed.emit()
 
     # ----------------------------------------------------------------- labels
@@ -109,6 +125,7 @@ class Session(Writing):
             (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
         }
         with self.edit("paint") as edit, self._book:
+            self._strokes += 1
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
             self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])

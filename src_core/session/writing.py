@@ -36,6 +36,7 @@ class Writing(Objects):
         super().__init__(largest_id(labels.dtype))
         self.volume, self.labels, self.census = volume, labels, Census(labels)
         self.allow_overwrite = False
+        self._strokes = 0
 
     def protected(self, writing: set[int]) -> set[int]:
         """Return the ids that writing the objects `writing` must not touch.

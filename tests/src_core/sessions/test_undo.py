@@ -11,7 +11,7 @@ import pytest
 
 from src_core.errors import SessionError, VolumeError
 from src_core.prompts import Prompts
-from src_core.session import DrawnPrompts, Session, open_session
+from src_core.session import DrawnPrompts, Session, merge, open_session, relabel, replay
 from src_core.session_prompts import Wanted, segment_session
 from src_core.types import PlaneRef
 from tests.src_core.sessions import script
@@ -154,4 +154,44 @@ def test_objects_that_came_back_while_an_import_went_on_are_not_forgotten_with_t
     session.redo()
     list(steps)
     assert sorted(session.objects) == [1, 2, 3] == [1, *session.labels.object_ids()]
+    _all_there_and_back(session, folder)
+
+
+def _painting_once(session: Session, plane: PlaneRef, identity: int) -> None:
+    """Have a stroke of an object painted as soon as labels change: where they did, or on another slice."""
+
+    def paint(*_: Any) -> None:
+        session.labels_changed.disconnect(paint)
+        session.labels.array[plane.index, 0:3, 0:4] = identity  # napari paints first, and tells then
+        before = np.zeros((3, 4), np.uint32)
+        session.record([(plane, (0, 0, 3, 4), before, before + np.uint32(identity))])
+
+    session.labels_changed.connect(paint)
+
+
+@pytest.mark.parametrize("plane", [Z2, Z3, PlaneRef("z", 5)])
+@pytest.mark.parametrize("what", ["merge", "relabel", "delete"])
+def test_a_stroke_of_an_object_that_is_just_going_goes_with_it(
+    folder: Path, what: str, plane: PlaneRef
+) -> None:
+    session = open_session(script.volume(), folder)
+    session.accept(Z3, script.round_at(30, 10), 1)
+    session.select(2)
+    for here in (Z2, Z3):
+        session.accept(here, MASK, 2)
+    _painting_once(session, plane, 2)
+    match what:
+        case "merge":
+            merge(session, 1, [2])
+        case "relabel":
+            relabel(session, 2, 7)
+        case "delete":
+            session.delete(2)
+    heir = {"merge": 1, "relabel": 7, "delete": 0}[what]
+    assert (session.labels.read_box("z", plane.index, (0, 0, 3, 4)) == heir).all()
+    assert sorted(session.objects) == session.labels.object_ids()
+    assert not heir or plane in session.objects[heir].anchors
+    session.flush()
+    again = replay(folder, folder.parent / "again.zarr").labels
+    assert np.array_equal(again.array[:], session.labels.array[:])
     _all_there_and_back(session, folder)
