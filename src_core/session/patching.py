@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from src_core.history import Edit, Patch
 from src_core.labels import LabelVolume
-from src_core.session.state import ObjectState
+from src_core.session.state import WHOLE, ObjectState
 from src_core.session.table import Table
 
 
@@ -26,9 +26,15 @@ def apply_patch(labels: LabelVolume, patch: Patch, *, forward: bool) -> None:
 
 
 def replay_changes(table: Table, edit: Edit, *, forward: bool) -> None:
-    """Do what an edit changed of the objects again, or take it back."""
+    """Do what an edit changed of the objects again, or take it back.
+
+    An object that was started outside of the history, and has gone with another one of its number, is started again.
+    """
     for change in edit.changes if forward else reversed(edit.changes):
-        table.put(change.key, change.after if forward else change.before)
+        value = change.after if forward else change.before
+        if change.key[0] not in WHOLE and value is not None:
+            table.objects.setdefault(change.key[1], ObjectState(change.key[1]))
+        table.put(change.key, value)
     if table.current not in table.objects:  # there is always one to go on with
         table.current = max(table.objects, default=1)
         table.objects.setdefault(table.current, ObjectState(table.current))

@@ -195,3 +195,14 @@ def test_a_stroke_of_an_object_that_is_just_going_goes_with_it(
     again = replay(folder, folder.parent / "again.zarr").labels
     assert np.array_equal(again.array[:], session.labels.array[:])
     _all_there_and_back(session, folder)
+
+
+def test_an_object_whose_number_was_used_again_comes_back_whole(folder: Path) -> None:
+    session = open_session(script.volume(), folder)
+    session.select(2)
+    session.accept(Z2, MASK, 2)
+    session.delete(2)
+    assert session.new_object().id == 2
+    session.accept(Z3, MASK, 2)
+    session.select(1)  # which object is the current one is no part of the history
+    _all_there_and_back(session, folder)
