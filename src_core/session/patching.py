@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.history import Edit, Patch
+from src_core.history import BoxYX, Edit, Patch
 from src_core.labels import LabelVolume
 from src_core.session.state import WHOLE, ObjectState
 from src_core.session.table import Table
+from src_core.types import PlaneRef
+
+Stroke = tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]
+"""The (h, w) ids in a box of a plane before and after."""
 
 
 def apply_patch(labels: LabelVolume, patch: Patch, *, forward: bool) -> None:
@@ -44,3 +50,24 @@ def changed_ids(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> NDArra
     """Return the ids that a change of labels took pixels from or gave pixels to, 0 included."""
     changed = before != after
     return np.union1d(before[changed], after[changed])
+
+
+def painted_ids(strokes: Sequence[Stroke]) -> set[int]:
+    """Return the ids that strokes took pixels from or gave pixels to, 0 included."""
+    return {int(i) for _, _, before, after in strokes for i in changed_ids(before, after)}
+
+
+def since_painted(
+    labels: LabelVolume,
+    plane: PlaneRef,
+    box: BoxYX,
+    before: NDArray[np.uint32],
+    after: NDArray[np.uint32],
+) -> NDArray[np.uint32]:
+    """Return the (h, w) ids after a stroke, where another edit has changed them already, those of that edit.
+
+    A stroke is painted from the press of the mouse button on, and told of when it is let go: meanwhile its object
+    may have been merged with another one.
+    """
+    now = labels.read_box(plane.axis, plane.index, box, t=plane.t)
+    return np.where((before != after) & (now != before), now, after)

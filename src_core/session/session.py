@@ -6,7 +6,7 @@ announced by signals (psygnal) on that thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.history import BoxYX, Edit, Landing, Patch
+from src_core.history import Edit, Landing, Patch
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
 from src_core.session.as_json import settled_json
 from src_core.session.editing import Settings
 from src_core.session.entries import replay_entry
-from src_core.session.patching import changed_ids, replay_changes
+from src_core.session.patching import Stroke, changed_ids, painted_ids, replay_changes, since_painted
 from src_core.session.state import Settled, anchored_settings, ended_settings, found_settings, left_settings
 from src_core.session.writing import Meanwhile, Writing
 from src_core.types import PlaneRef
@@ -113,22 +113,25 @@ class Session(Writing):
             self._write(edit, plane, {state.id: mask}, anchored_settings(state, plane))
         self.objects_changed.emit()
 
-    def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
+    def record(self, patches: Sequence[Stroke]) -> None:
         """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).
 
         The planes become anchors of the objects that were painted or erased.
         """
-        packed = [Patch.of(*patch) for patch in patches]
-        for patch in packed:
-            self.census.changed(patch.plane, patch.box_yxyx)
-        touched = {
-            (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
-        }
+        for plane, box, *_ in patches:
+            self.census.changed(plane, box)
         with self.edit("paint") as edit, self._book:
             self._strokes += 1
+            if len(self._running) > 1 or not painted_ids(patches) <= {0, *self.objects}:
+                patches = [
+                    (p, box, old, since_painted(self.labels, p, box, old, new))
+                    for p, box, old, new in patches
+                ]
+            touched = {(int(i), p) for p, _, old, new in patches for i in changed_ids(old, new) if i}
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
-            self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])
+            settings = [c for i, p in fresh for c in anchored_settings(self.objects[i], p)]
+            self.enter(edit, [Patch.of(*patch) for patch in patches], settings)
         self.objects_changed.emit()
 
     def write_step(

@@ -197,6 +197,35 @@ def test_a_stroke_of_an_object_that_is_just_going_goes_with_it(
     _all_there_and_back(session, folder)
 
 
+@pytest.mark.parametrize("told", ["while it goes", "afterwards"])
+def test_a_stroke_that_was_begun_before_its_object_was_merged_away_belongs_to_the_other(
+    folder: Path, told: str
+) -> None:
+    session = open_session(script.volume(), folder)
+    session.accept(Z3, script.round_at(30, 10), 1)
+    session.select(2)
+    for plane in (Z2, Z3):
+        session.accept(plane, MASK, 2)
+    before = np.zeros((3, 4), np.uint32)
+
+    def tell(*_: Any) -> None:
+        session.labels_changed.disconnect(tell, missing_ok=True)
+        session.record([(Z2, (0, 0, 3, 4), before, before + np.uint32(2))])
+
+    session.labels.array[2, 0:3, 0:4] = 2  # the mouse button is still down
+    if told == "while it goes":
+        session.labels_changed.connect(tell)
+    merge(session, 1, [2])
+    if told == "afterwards":
+        tell()
+    assert sorted(session.objects) == [1] == session.labels.object_ids()
+    assert (session.labels.read_box("z", 2, (0, 0, 3, 4)) == 1).all()
+    session.flush()
+    again = replay(folder, folder.parent / "again.zarr").labels
+    assert np.array_equal(again.array[:], session.labels.array[:])
+    _all_there_and_back(session, folder)
+
+
 def test_an_object_whose_number_was_used_again_comes_back_whole(folder: Path) -> None:
     session = open_session(script.volume(), folder)
     session.select(2)
