@@ -102,7 +102,7 @@ class LayerImport:
     def _ended(self, progress: Progress | None, stopped: bool) -> None:
         """Say what has come of it: the numbers in the status line, what was left out in one notification."""
         # Stopped before it began, the work itself has not forgotten the objects that it was to make.
-        self.scene.session.withdraw([state for state in self._states if state.empty])
+        self.scene.session.withdraw(self._states)
         if self.interaction.scene is not self.scene:
             return
         made = sum(not state.empty for state in self._states)

@@ -90,6 +90,33 @@ class Edit:
     interrupted: bool = False
 
 
+@dataclass
+class Landing:
+    """An edit that is being undone, or done again: what the labels have not got of it yet.
+
+    Attributes
+    ----------
+    edit, forward
+        Which one, and whether it is done again.
+    left
+        Its patches that are still to be written, in this order.
+    """
+
+    edit: Edit
+    forward: bool
+    left: list[Patch]
+
+    @classmethod
+    def of(cls, edit: Edit, *, forward: bool) -> Landing:
+        """Begin with all of an edit."""
+        return cls(edit, forward, edit.patches[:] if forward else edit.patches[::-1])
+
+    @property
+    def what(self) -> str:
+        """What the user calls it."""
+        return "redo" if self.forward else "undo"
+
+
 class History:
     """Edits that can be undone and edits that can be done again."""
 

@@ -232,7 +232,7 @@ def _drafts(
                 progress = replace(progress, done=n, plane=plane)
                 yield progress
     finally:
-        session.withdraw([state for state in states if state.empty])
+        session.withdraw(states)
     return ids
 
 

@@ -125,7 +125,7 @@ def segment_session(
                 )
                 yield progress
     finally:
-        session.withdraw([state for state in states.values() if state.empty])
+        session.withdraw(states.values())
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,13 @@ def replay_larger(
             was = LabelVolume.create(Path(folder) / "labels", small)
             known = read_all(lines, was)
             rescaled = _Rescaled(known, was, size, load)  # nothing is replaced if a network is missing
-            labels = create_labels(volume, out, overwrite=overwrite)
-            for done, total in rescaled.steps(Session(volume, labels, ids=())):
-                if progress is not None:
-                    progress(done, total)
+
+            def fill(large: Path) -> None:
+                for done, total in rescaled.steps(Session(volume, LabelVolume.open(large), ids=())):
+                    if progress is not None:
+                        progress(done, total)
+
+            labels = create_labels(volume, out, overwrite=overwrite, prepare=fill)
     return Replayed(labels, len(known.table.objects), len(known.history))
 
 

@@ -94,7 +94,8 @@ class Book(Editing):
             with self._book:
                 settings = [(("prompts", k), prompts_json(p)) for k, p in drawn.items()]
                 self._start([k for k in drawn])
-                self._enter(edit, [], settings)  # what is drawn parts no propagation
+                # What is drawn parts no propagation, but an import: without it, the object would come back empty.
+                (self._enter_next if self._begun(drawn) else self._enter)(edit, [], settings)
 
     def remember(self, prompts: Mapping[int, DrawnPrompts]) -> None:
         """Take note of what is drawn for objects, outside of the history."""
@@ -108,7 +109,8 @@ class Book(Editing):
         journal, self.journal = self.journal, None
         if journal is not None:
             self.read_only = "this session has been closed; open it again to change it"
-            journal.append(open_entry(CLOSE))
+            if self._landing is None:  # else opening it again ends what has been cut short
+                journal.append(open_entry(CLOSE))
             journal.close()
 
     def snapshot(self) -> Settings:

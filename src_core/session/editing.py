@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from psygnal import Signal
 
 from src_core.errors import SessionError
-from src_core.history import Edit, History, Patch
+from src_core.history import Edit, History, Landing, Patch
 from src_core.session.as_json import blank, to_json
 from src_core.session.entries import counting_entry, edit_entry, end_entry, failed_entry, set_entry
 from src_core.session.journal import Journal
@@ -53,6 +53,7 @@ class Editing:
         self._latest: Edit | None = None
         self._running: list[Edit] = []
         self._ended: list[Edit] = []
+        self._landing: Landing | None = None
         # Writing may take as long as the disk does; what the window asks for must not wait for it.
         self._book = threading.RLock()
         # Held while a plane is written. Whoever needs both takes this one first.
@@ -104,12 +105,14 @@ class Editing:
     @property
     def undo_name(self) -> str | None:
         """What would be undone."""
-        return self._history.undo_name
+        landing = self._landing
+        return landing.edit.name if landing and not landing.forward else self._history.undo_name
 
     @property
     def redo_name(self) -> str | None:
         """What would be done again."""
-        return self._history.redo_name
+        landing = self._landing
+        return landing.edit.name if landing and landing.forward else self._history.redo_name
 
     def check_writable(self) -> None:
         """Raise `SessionError` if nothing may be changed here."""
@@ -157,7 +160,7 @@ class Editing:
             self._enter_next(edit, patches, settings, started)
 
     def _enter_next(
-        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int]
+        self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
     ) -> None:
         self._clock += 1
         edit.since, self._latest = edit.since or self._clock, edit
@@ -167,13 +170,20 @@ class Editing:
         self, edit: Edit, patches: list[Patch], settings: Settings, started: Iterable[int] = ()
     ) -> None:
         with self._book:
-            changes = [StateChange(("object", i), None, to_json(self.objects[i])) for i in started]
+            # The user may have drawn something for one since.
+            fresh = [o for i in started if (o := self.objects.get(i)) and o.bare]
+            changes = [StateChange(("object", o.id), None, to_json(o)) for o in fresh]
             changes += [self._table.change(key, value) for key, value in settings]
             edit.patches += patches
             edit.changes += changes
             edit.counts |= edit.parted  # its beginning is in the history, so must the rest be
             self._log(edit_entry(edit, patches, changes))
             edit.entered, edit.counted = (len(patches), len(changes), edit.counted), edit.counts
+
+    def _begun(self, ids: Collection[int]) -> bool:
+        """Say whether an edit that goes on has started one of these objects."""
+        changes = (c for e in self._running for c in e.changes if c.before is None)
+        return any(c.key[0] == "object" and c.key[1] in ids for c in changes)
 
     def _part(self, edit: Edit) -> None:
         """End what an edit has done so far; it goes on as another one of the same name."""

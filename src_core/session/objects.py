@@ -62,9 +62,12 @@ class Objects(Book):
         return states
 
     def withdraw(self, states: Iterable[ObjectState]) -> None:
-        """Forget objects that have no mask, outside of the history; this ends what `add_objects` began."""
+        """Forget the objects for which nothing was done, outside of the history; this ends what `add_objects` began.
+
+        Undo and redo may have replaced what the session has under their numbers.
+        """
         with self._book:
-            gone = {s.id for s in states if s.id in self.objects}
+            gone = {s.id for s in states if s.id in self.objects and self._unused(s.id)}
             self._set(IMPORTED, self.without(gone) if gone else [], allowed=True)
         self.objects_changed.emit()
 
@@ -105,6 +108,10 @@ class Objects(Book):
         if not rest:
             return [*gone, (("object", 1), blank(1)), (("current",), 1)]
         return [*gone, (("current",), max(rest))] if self.current in identities else gone
+
+    def _unused(self, identity: int) -> bool:
+        """Say whether the user would not miss an object."""
+        return self._object(identity).bare and identity != self.current
 
     def _found(self, ids: Iterable[int]) -> list[tuple[Key, Any]]:
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -41,11 +41,14 @@ def merge(session: Session, into: int, others: Iterable[int]) -> None:
     gone = sorted(set(others) - {into})
     if not gone:
         raise SessionError("choose at least two objects to merge")
-    states = [session.unlocked(i, "merge it") for i in (into, *gone)]
+
+    def union() -> ObjectState:
+        return _union([session.unlocked(i, "merge it") for i in (into, *gone)])
+
+    union()  # raises what is to be raised before anything has changed
     names = " and ".join(str(k) for k in (into, *gone))
     with session.edit(f"merge objects {names}") as edit:
-        _renumber(session, edit, gone, into)
-        _replace(session, edit, set(gone), into, _union(states))
+        _renumber(session, edit, gone, into, union)
 
 
 def relabel(session: Session, identity: int, number: int) -> None:
@@ -65,8 +68,7 @@ def relabel(session: Session, identity: int, number: int) -> None:
         raise SessionError(f"there is an object {number} already; merge object {identity} with it instead")
     with session.edit(f"relabel object {identity} to {number}") as edit:
         _begin(session, edit, number)
-        _renumber(session, edit, [identity], number)
-        _replace(session, edit, {identity}, number, replace(state, id=number))
+        _renumber(session, edit, [identity], number, lambda: replace(state, id=number))
 
 
 def cut(session: Session, identity: int, knife: Cut, t: int = 0) -> int:
@@ -128,23 +130,24 @@ def _parts(session: Session, knife: Cut, plane: PlaneRef, identity: int) -> tupl
     return int(mine.sum()) - going, going
 
 
-def _renumber(session: Session, edit: Edit, old: Sequence[int], new: int) -> None:
+def _renumber(
+    session: Session, edit: Edit, old: Sequence[int], new: int, made: Callable[[], ObjectState]
+) -> None:
+    """Give objects' pixels to another one and put `made()` in their place; it is the current one if one of them was."""
+
     def make(ids: Ids) -> Ids:
         return np.where(np.isin(ids, np.array(old, np.uint32)), np.uint32(new), ids)
 
-    for plane in sorted({p for k in old for p in session.planes_with(k)}, key=lambda p: (p.t, p.index)):
-        session.change_plane(edit, plane, make)
+    def pixels() -> None:
+        for plane in sorted({p for k in old for p in session.planes_with(k)}, key=lambda p: (p.t, p.index)):
+            session.change_plane(edit, plane, make)
 
+    def objects() -> list[tuple[Key, Any]]:
+        changes: list[tuple[Key, Any]] = [(("object", k), None) for k in old]
+        changes.append((("object", new), to_json(made())))
+        return [*changes, (("current",), new)] if session.current in old else changes
 
-def _replace(session: Session, edit: Edit, gone: set[int], number: int, state: ObjectState) -> None:
-    """Put one object in the place of others; it is the current one if one of them was."""
-    changes: list[tuple[Key, Any]] = [(("object", k), None) for k in sorted(gone)]
-    changes.append((("object", number), to_json(state)))
-    if session.current in gone:
-        changes.append((("current",), number))
-    edit.counts = True
-    session.enter(edit, [], changes)
-    session.objects_changed.emit()
+    session.remove(edit, pixels, objects)
 
 
 def _union(states: Sequence[ObjectState]) -> ObjectState:

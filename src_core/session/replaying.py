@@ -32,7 +32,8 @@ def replay(
 ) -> Replayed:
     """Do everything a journal says to new, empty labels: they become those of the session, bit for bit.
 
-    Needs neither the image nor a network: masks are in the journal as they were written.
+    Needs neither the image nor a network: masks are in the journal as they were written. The labels get their name
+    when they are complete: stopped or killed before, nothing has been replaced.
 
     Parameters
     ----------
@@ -51,10 +52,14 @@ def replay(
         There is no journal, it cannot be read, or `out` cannot be written.
     """
     path, lines = open_journal(session)
-    read_all(lines)  # nothing is replaced for a journal that cannot be read to its end
+    reader = Reader()
+
+    def fill(folder: Path) -> None:
+        nonlocal reader
+        reader = read_all(lines, LabelVolume.open(folder), progress)
+
     with sole_writer(out):
-        labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite)
-        reader = read_all(lines, labels, progress)
+        labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite, prepare=fill)
     return Replayed(labels, len(reader.table.objects), len(reader.history))
 
 
@@ -67,8 +72,8 @@ def open_journal(session: str | Path) -> tuple[Path, Lines]:
     return path, lines
 
 
-def read_all(lines: Lines, labels: LabelVolume | None = None, progress: Progress | None = None) -> Reader:
-    """Do everything that lines say to labels, if there are any, and return what they add up to."""
+def read_all(lines: Lines, labels: LabelVolume, progress: Progress | None = None) -> Reader:
+    """Do everything that lines say to labels and return what they add up to."""
     reader = Reader()
     for done, entry in enumerate(lines.entries, start=1):
         reader.read(entry, labels)

@@ -6,7 +6,7 @@ announced by signals (psygnal) on that thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_core.history import BoxYX, Edit, Patch
+from src_core.history import Edit, Landing, Patch
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
 from src_core.session.as_json import settled_json
-from src_core.session.entries import replay_entry, replayed_entry
-from src_core.session.patching import apply_patch, changed_ids, replay_changes
+from src_core.session.editing import Settings
+from src_core.session.entries import replay_entry
+from src_core.session.patching import Stroke, changed_ids, painted_ids, replay_changes, since_painted
 from src_core.session.state import Settled, anchored_settings, ended_settings, found_settings, left_settings
 from src_core.session.writing import Meanwhile, Writing
 from src_core.types import PlaneRef
@@ -57,12 +58,27 @@ class Session(Writing):
             The object is finished, or the disk is full.
         """
         self.unlocked(identity, "delete it")
-        with self.edit(f"delete object {identity}") as edit:
+
+        def clear() -> None:
             for plane in self.planes_with(identity):
                 self._clear(edit, plane, identity)
-            edit.counts = True
+
+        with self.edit(f"delete object {identity}") as edit:
+            self.remove(edit, clear, lambda: self.without({identity}))
+
+    def remove(self, edit: Edit, work: Callable[[], None], settings: Callable[[], Settings]) -> None:
+        """Take objects away as part of `edit`: their pixels with `work()`, then themselves with `settings()`.
+
+        The brush does not wait: what it has painted of them meanwhile goes with them.
+        """
+        edit.counts = True
+        while True:
+            strokes = self._strokes
+            work()
             with self._lock, self._book:
-                self.enter(edit, [], self.without({identity}))
+                if self._strokes == strokes:
+                    self.enter(edit, [], settings())
+                    break
         self.objects_changed.emit()
 
     # ----------------------------------------------------------------- labels
@@ -97,21 +113,25 @@ class Session(Writing):
             self._write(edit, plane, {state.id: mask}, anchored_settings(state, plane))
         self.objects_changed.emit()
 
-    def record(self, patches: list[tuple[PlaneRef, BoxYX, NDArray[np.uint32], NDArray[np.uint32]]]) -> None:
+    def record(self, patches: Sequence[Stroke]) -> None:
         """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).
 
         The planes become anchors of the objects that were painted or erased.
         """
-        packed = [Patch.of(*patch) for patch in patches]
-        for patch in packed:
-            self.census.changed(patch.plane, patch.box_yxyx)
-        touched = {
-            (int(i), plane) for plane, _, before, after in patches for i in changed_ids(before, after) if i
-        }
+        for plane, box, *_ in patches:
+            self.census.changed(plane, box)
         with self.edit("paint") as edit, self._book:
+            self._strokes += 1
+            if len(self._running) > 1 or not painted_ids(patches) <= {0, *self.objects}:
+                patches = [
+                    (p, box, old, since_painted(self.labels, p, box, old, new))
+                    for p, box, old, new in patches
+                ]
+            touched = {(int(i), p) for p, _, old, new in patches for i in changed_ids(old, new) if i}
             self._start(sorted({i for i, _ in touched}))
             fresh = [(i, p) for i, p in touched if p not in self.objects[i].anchors]
-            self.enter(edit, packed, [c for i, p in fresh for c in anchored_settings(self.objects[i], p)])
+            settings = [c for i, p in fresh for c in anchored_settings(self.objects[i], p)]
+            self.enter(edit, [Patch.of(*patch) for patch in patches], settings)
         self.objects_changed.emit()
 
     def write_step(
@@ -204,37 +224,42 @@ class Session(Writing):
     # ---------------------------------------------------------------- history
 
     def undo(self) -> str | None:
-        """Undo the latest edit and return its name; None if there is nothing to undo."""
+        """Undo the latest edit and return its name; None if there is nothing to undo.
+
+        Raises
+        ------
+        SessionError
+            The session is read-only; or the disk is full: the next undo then goes on where this one has stopped.
+        """
         return self._replay(forward=False)
 
     def redo(self) -> str | None:
-        """Do the latest undone edit again and return its name; None if there is none."""
+        """Do the latest undone edit again and return its name; None if there is none; errors are those of `undo`."""
         return self._replay(forward=True)
 
     def _replay(self, *, forward: bool) -> str | None:
         self.check_writable()
-        with self._lock:
-            with self._book:
-                self._part_all()
-                edit = self._history.step_forward() if forward else self._history.step_back()
-                if edit is None:
-                    return None
-                if edit.rest is not None and not forward:
-                    edit.rest.interrupted = True
-                self._log(replay_entry(edit, forward=forward))
-                replay_changes(self._table, edit, forward=forward)
-            self.flush()
-            for patch in edit.patches if forward else reversed(edit.patches):
-                apply_patch(self.labels, patch, forward=forward)
-            self._log(replayed_entry(edit, forward=forward))
-            (edit.redo if forward else edit.undo)()
-        for patch in edit.patches:
-            self.census.changed(patch.plane, patch.box_yxyx)
-            self.labels_changed.emit(patch.plane, patch.box_yxyx)
-        self.objects_changed.emit()
-        self.history_changed.emit()
-        return edit.name
+        try:
+            with self._lock:
+                landed = self._land()
+                if landed is None or landed.forward != forward:
+                    self._step(forward=forward)
+                    landed = self._land()
+        finally:
+            self.objects_changed.emit()
+            self.history_changed.emit()
+        return None if landed is None else landed.edit.name
 
-    def _unused(self, identity: int) -> bool:
-        """Say whether the user would not miss an object."""
-        return self._object(identity).bare and identity != self.current
+    def _step(self, *, forward: bool) -> None:
+        """Undo or redo an edit in the objects, the history and the journal; the labels are still to follow."""
+        with self._book:
+            self._part_all()
+            edit = self._history.step_forward() if forward else self._history.step_back()
+            if edit is None:
+                return
+            if edit.rest is not None and not forward:
+                edit.rest.interrupted = True
+            self._log(replay_entry(edit, forward=forward))
+            replay_changes(self._table, edit, forward=forward)
+            self._landing = Landing.of(edit, forward=forward)
+        self.flush()

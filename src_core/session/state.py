@@ -13,6 +13,8 @@ Key = tuple[Any, ...]
 or ("anchor", id, axis, index, t), ("score", id, axis, index, t) and ("end", id, axis, index, t)."""
 
 WAITING: Key = ("waiting",)
+WHOLE = ("current", "waiting", "object")
+"""What the keys begin with that are of no part of an object."""
 
 
 @dataclass(frozen=True)

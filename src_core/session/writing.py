@@ -8,13 +8,16 @@ from functools import partial
 import numpy as np
 from psygnal import Signal
 
-from src_core.history import Edit, Patch
+from src_core.errors import SessionError, VolumeError
+from src_core.history import Edit, Landing, Patch
 from src_core.labels import Change, LabelVolume
 from src_core.labels.census import Census
 from src_core.masks import Mask
 from src_core.session.book import largest_id
 from src_core.session.editing import Settings
+from src_core.session.entries import replayed_entry
 from src_core.session.objects import Objects
+from src_core.session.patching import apply_patch
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -33,6 +36,7 @@ class Writing(Objects):
         super().__init__(largest_id(labels.dtype))
         self.volume, self.labels, self.census = volume, labels, Census(labels)
         self.allow_overwrite = False
+        self._strokes = 0
 
     def protected(self, writing: set[int]) -> set[int]:
         """Return the ids that writing the objects `writing` must not touch.
@@ -116,6 +120,7 @@ class Writing(Objects):
 
         self.check_writable()  # a propagation may still run while the session is closed
         with self._lock:
+            self._land()
             try:
                 change = write(announce=first)
             except BaseException:
@@ -128,6 +133,44 @@ class Writing(Objects):
                 return
         self.census.changed(plane, change.box_yxyx)
         self.labels_changed.emit(plane, change.box_yxyx)
+
+    def _land(self) -> Landing | None:
+        """Write what the labels have not got yet of an undo or redo, and return it; None if there is nothing.
+
+        Raises
+        ------
+        SessionError
+            The disk refuses. What is left stays so: nothing else is written before it.
+        VolumeError
+            The labels are damaged. What is left is given up: it would fail again.
+        """
+        landing = self._landing
+        if landing is None:
+            return None
+        try:
+            while landing.left:
+                self._put(landing.left[0], forward=landing.forward)
+                del landing.left[0]
+        except SessionError as error:
+            raise SessionError(
+                f"the {landing.what} of “{landing.edit.name}” is only half done: {error}. Then {landing.what} "
+                "once more: it goes on where it has stopped"
+            ) from error
+        except VolumeError:
+            self._landing = None
+            raise
+        self._landing = None
+        self._log(replayed_entry(landing.edit, forward=landing.forward))
+        (landing.edit.redo if landing.forward else landing.edit.undo)()
+        return landing
+
+    def _put(self, patch: Patch, *, forward: bool) -> None:
+        """Apply a patch, and say so even if it fails: some of it may have been written."""
+        try:
+            apply_patch(self.labels, patch, forward=forward)
+        finally:
+            self.census.changed(patch.plane, patch.box_yxyx)
+            self.labels_changed.emit(patch.plane, patch.box_yxyx)
 
     def _clear(
         self,

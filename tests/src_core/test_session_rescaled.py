@@ -160,6 +160,23 @@ def test_labels_stay_where_a_network_is_missing(session: Session, folder: Path) 
     assert before.any() and np.array_equal(LabelVolume.open(folder.parent / "out.zarr").array[:], before)
 
 
+def test_labels_stay_where_it_is_cut_short(session: Session, folder: Path) -> None:
+    _accept(session, EmbeddingCache(Threshold(), session.volume), PlaneRef("z", 6), 1, (16, 16))
+    session.flush()
+    out = folder.parent / "large.zarr"
+    first = _replayed(folder, out)
+
+    def progress(done: int, _: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay_larger(
+            folder, open_volume(LARGE), out, load=lambda _: Threshold(), overwrite=True, progress=progress
+        )
+    assert first.any() and np.array_equal(LabelVolume.open(out).array[:], first)
+
+
 def test_planes_in_between_belong_to_the_nearest_one() -> None:
     size = Sizes({"z": 4, "y": 10, "x": 10}, {"z": 10, "y": 20, "x": 30})
     assert [size.source("z", i) for i in range(10)] == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]

@@ -551,6 +551,27 @@ def test_replay_makes_the_same_labels(folder: Path, tmp_path: Path) -> None:
     replay(_journal(folder).parent, tmp_path / "again.ome.zarr", overwrite=True)
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, "a line that makes no sense"])
+def test_a_replay_that_is_cut_short_leaves_what_was_there(folder: Path, tmp_path: Path, stop: Any) -> None:
+    _worked(folder, 60)
+    out = tmp_path / "out.zarr"
+    first = replay(folder, out).labels.array[:]
+    there = sorted(tmp_path.iterdir())
+    half = len(_lines(folder)) // 2
+
+    def progress(done: int, _: int) -> None:
+        if done == half and stop is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    if stop is not KeyboardInterrupt:
+        with _journal(folder).open("a") as file:
+            file.write('{"undo": 99999}\n')
+    with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else SessionError):
+        replay(folder, out, overwrite=True, progress=progress)
+    assert np.array_equal(LabelVolume.open(out).array[:], first)
+    assert sorted(tmp_path.iterdir()) == there
+
+
 def test_replay_without_a_session_says_so(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match=r"no session in .*IMAGE\.sam\.zarr"):
         replay(tmp_path, tmp_path / "out.zarr")
