@@ -115,58 +115,95 @@ def propagate_to_labels(
     # Embeddings from disk are rounded: a run that begins with them ends with them.
     request["embeddings"] = "as computed" if embed is None else "stored"
     store = RunStore(out)
+    options: dict[str, Any] = {"axis": axis, "t": t, "c": c, "embed": embed}
     with sole_writer(out):
         resumed = may_write(out, store, request, overwrite)
-        if resumed:
-            anchors, labels = store.anchors(), LabelVolume.open(out)
-            saved = store.load()
-        else:
+        if not resumed:
             # Whatever can be wrong with the request is found before labels that are there are replaced.
-            anchors = anchor_masks(predictor, volume, prompts, axis=axis, t=t, c=c, embed=embed)
-            labels = create_labels(
+            anchors = anchor_masks(predictor, volume, prompts, **options)
+            create_labels(
                 volume,
                 out,
                 overwrite=overwrite,
                 pyramid=pyramid,
                 prepare=lambda folder: RunStore.begin(folder, request, anchors),
             )
-            saved = None
-        state, notes = (None, {}) if saved is None else saved
-        objects = {int(k): ObjectReport(**_with_int_keys(o)) for k, o in notes.items()}
-        first, last = start or 0, (count if stop is None else stop) - 1
-        low, high = min(anchors), max(anchors)
-        up, total = last - low + 1, (last - low + 1) + (high - first + 1)
+        run = _Run(predictor, volume, LabelVolume.open(out), store, progress)
+        complete = run.go_on((start or 0, count if stop is None else stop), settings, cancelled, **options)
+    return Report(
+        run.labels,
+        dict(sorted(run.objects.items())),
+        resumed,
+        complete,
+        unanswered(prompts, run.anchors),
+    )
+
+
+class _Run:
+    """A run whose request and anchors are stored; it begins where it was left."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        volume: Volume,
+        labels: LabelVolume,
+        store: RunStore,
+        progress: Progress | None,
+    ) -> None:
+        self.predictor, self.volume, self.labels, self.store = predictor, volume, labels, store
+        self.progress, self.anchors = progress, store.anchors()
+        self.state: PropagationState | None = None
+        notes: dict[str, Any] = {}
+        if (saved := store.load()) is not None:
+            self.state, notes = saved
+        self.objects = {int(k): ObjectReport(**_with_int_keys(o)) for k, o in notes.items()}
+
+    def go_on(
+        self,
+        planes: tuple[int, int],
+        settings: PropagationSettings,
+        cancelled: Cancelled | None,
+        *,
+        axis: str,
+        t: int,
+        **options: Any,
+    ) -> bool:
+        """Write what is left of the planes from the first to before the second; say whether that is all of them."""
+        start, stop = planes
+        low, high = min(self.anchors), max(self.anchors)
+        up, total = stop - low, stop - low + high - start + 1
 
         def checkpoint(state: PropagationState) -> None:
-            store.save(state, {str(k): asdict(o) for k, o in objects.items()})
-            if progress is not None:
-                done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
-                progress(done, total)
+            self.store.save(state, {str(k): asdict(o) for k, o in self.objects.items()})
+            done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
+            self._tell(done, total)
 
-        options: dict[str, Any] = {
-            "axis": axis,
-            "start": start,
-            "stop": stop,
-            "t": t,
-            "c": c,
-            "settings": settings,
-            "embed": embed,
-        }
-        complete = False
-        for step in _until(
-            propagate(predictor, volume, anchors, **options, checkpoint=checkpoint, resume=state), cancelled
-        ):
+        steps = propagate(
+            self.predictor,
+            self.volume,
+            self.anchors,
+            axis=axis,
+            start=start,
+            stop=stop,
+            t=t,
+            settings=settings,
+            checkpoint=checkpoint,
+            resume=self.state,
+            **options,
+        )
+        for step in _until(steps, cancelled):
             if step is None:
-                complete = True
-                break
+                self.store.finish()
+                self._tell(total, total)
+                return True
             if step.masks:
-                labels.write_plane(axis, step.index, step.masks, t=t)
-            note_step(objects, step)
-        if complete:
-            store.finish()
-            if progress is not None:
-                progress(total, total)
-    return Report(labels, dict(sorted(objects.items())), resumed, complete, unanswered(prompts, anchors))
+                self.labels.write_plane(axis, step.index, step.masks, t=t)
+            note_step(self.objects, step)
+        return False
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
 
 
 def _until(steps: Iterator[Step], cancelled: Cancelled | None) -> Iterator[Step | None]:
