@@ -22,7 +22,7 @@ def check_apart(out: Path, volume: Volume) -> None:
     if volume.path is None:
         return
     target, image = out.resolve(), volume.path.resolve()
-    if target == image or target in image.parents:
+    if target in image.parents or target in (image, *(file.resolve() for file in volume.files)):
         raise SessionError(f"{out} is the image itself and is never replaced; choose another path")
     if image in target.parents:
         raise SessionError(

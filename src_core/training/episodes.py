@@ -111,6 +111,7 @@ Task = Generator[None, None, Outcome]
 
 
 def _in_turns(*tasks: Task) -> list[Outcome]:
+    """Go on with each where it has paused, until all have ended."""
     outcomes: dict[Task, Outcome] = {}
     while len(outcomes) < len(tasks):
         for task in tasks:

@@ -19,7 +19,7 @@ from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 from tests.src_core.cli.conftest import Run
 from tests.src_core.drawn_weights import small_stack
-from tests.src_core.image_files import write_ome_zarr
+from tests.src_core.image_files import write_ome_tiff_set, write_ome_zarr
 
 MARKS = ("--point", "2,22,18")
 
@@ -172,6 +172,8 @@ def test_no_output_ever_replaces_the_image(run: Run, stack: Path, weights: Path,
     refused(run(*measured, tiff), "is the image itself")
     refused(run(*measured, tmp_path / "labels.zarr" / "zarr.json"), "in the labels to measure")
     assert tiff.read_bytes() == before and LabelVolume.open(tmp_path / "labels.zarr").object_ids() == []
+    of_a_set = write_ome_tiff_set(tmp_path, small_stack(4).astype(np.uint16))
+    refused(run("segment", of_a_set, *MARKS, "--out", tmp_path / "1.ome.tif", *options), "the image itself")
 
 
 def test_labels_of_a_session_are_changed_by_it_alone(
