@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Generic, TypeVar
 
 Found = TypeVar("Found")
@@ -18,3 +19,11 @@ class Stepwise(Generic[Found]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         self.found = yield from self._steps
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> Found:
+        """Go through all steps, calling progress(done, total), and return what is found; close them in any case."""
+        with closing(self._steps):
+            for done, total in self:
+                if progress is not None:
+                    progress(done, total)
+        return self.found

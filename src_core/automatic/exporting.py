@@ -163,12 +163,7 @@ def plane_to_tiff(pixels: NDArray[Any], path: str | Path, volume: Volume, axis: 
     import tifffile
 
     metadata = _ome_metadata("".join(plane_axes(volume.axes, axis)), volume.scale, volume.units)
-    write_atomically(
-        Path(path),
-        lambda part: tifffile.imwrite(
-            part, pixels, photometric="minisblack", compression="zlib", ome=True, metadata=metadata
-        ),
-    )
+    tifffile.imwrite(path, pixels, photometric="minisblack", compression="zlib", ome=True, metadata=metadata)
 
 
 def _ome_metadata(axes: str, scale: Mapping[str, float], units: Mapping[str, str | None]) -> dict[str, Any]:

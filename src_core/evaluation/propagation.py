@@ -162,15 +162,21 @@ def evaluate_3d(
     return Evaluation3D(tuple(propagate_object(propagate, s.volume, s.truth, segmenter, z0) for s in samples))
 
 
-def propagation_of(predictor: PredictorLike, **options: Any) -> PropagateFunction:
+def propagation_of(
+    predictor: PredictorLike, axes: str = "z", scale: dict[str, float] | None = None, **options: Any
+) -> PropagateFunction:
     """Make `src_core.propagation.propagate` with this predictor a `PropagateFunction`.
 
     Parameters
     ----------
     predictor
         The predictor.
+    axes
+        Several are fused by `propagate_axes`, which needs to know the scale.
+    scale
+        Size of a voxel along every axis.
     **options
-        Handed on to `propagate`.
+        Handed on.
     """
 
     def run(volume: NDArray[Any], z0: int, mask: Mask) -> Mask:
@@ -181,8 +187,15 @@ def propagation_of(predictor: PredictorLike, **options: Any) -> PropagateFunctio
         found[z0] = mask
         if not found.any():  # the answer to the click was empty: that goes nowhere
             return found
-        opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None)
-        for step in propagate(cast("Predictor", predictor), opened, {z0: {1: mask}}, **options):
+        opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None, scale=scale)
+        asked = (cast("Predictor", predictor), opened, {z0: {1: mask}})
+        if axes == "z":
+            steps = propagate(*asked, **options)
+        else:
+            from src_core.propagation import propagate_axes
+
+            steps = propagate_axes(*asked, axes, **options)
+        for step in steps:
             if 1 in step.masks and step.index != z0:
                 found[step.index] = step.masks[1]
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -99,12 +98,7 @@ def segment_stack(
         cancelled=cancelled,
         before_end=before_end,
     )
-    through = Stepwise(steps)
-    with closing(steps):
-        for done, total in through:
-            if progress is not None:
-                progress(done, total)
-    return through.found
+    return Stepwise(steps).run(progress)
 
 
 def stack_steps(

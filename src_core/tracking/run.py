@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,15 +83,16 @@ def track(
     SessionError
         `out` is there already, or cannot be written.
     """
-    steps = track_steps(predictor, volume, out, **options)
-    through = Stepwise(steps)
     told = 0
-    with closing(steps):
-        for done, total in through:
-            if progress is not None and done > told:
-                told = done
-                progress(done, total)
-    return through.found.labels, through.found.tracking
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if progress is not None and done > told:
+            told = done
+            progress(done, total)
+
+    found = Stepwise(track_steps(predictor, volume, out, **options)).run(tell)
+    return found.labels, found.tracking
 
 
 def track_steps(

@@ -43,7 +43,7 @@ class TrainConfig:
     Raises
     ------
     SamError
-        `samples` has an unknown option, or a value that cannot be.
+        `samples` has an unknown option, or a setting a value that cannot be.
     """
 
     out: Path

@@ -95,9 +95,10 @@ def run(model: Nano, sample: Sample, rng: np.random.Generator, pool: Executor | 
     n_crops = len(sample.image_masks)
     single = tuple(f[:n_crops] for f in features)
     slices = tuple(f[n_crops:] for f in features)
+    for_planes, for_stacks = rng.spawn(2)
     on_planes, through_stacks = _in_turns(
-        _correct(model, single, sample.image_masks, sample.background, offset, rng.spawn(1)[0], rounds, pool),
-        _propagate(model, slices, sample.stack_masks, offset, rng.spawn(1)[0], pool),
+        _correct(model, single, sample.image_masks, sample.background, offset, for_planes, rounds, pool),
+        _propagate(model, slices, sample.stack_masks, offset, for_stacks, pool),
     )
     together, found = affinity_loss(everywhere[1][:, FINE:], sample.labels, sample.queries, sample.complete)
     return Outcome(

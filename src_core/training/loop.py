@@ -74,12 +74,13 @@ def train(
             norm = state.step(
                 outcome.loss, learning_rate(config, step), min(config.ema, (1 + step) / (10 + step))
             )
-            record = {"step": step, "loss": round(outcome.loss.item(), 4), "norm": round(norm, 3)}
+            loss = outcome.loss.item()
+            record = {"step": step, "loss": round(loss, 4), "norm": round(norm, 3)}
             record |= {name: round(score, 4) for name, score in outcome.scores.items()}
             with (config.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps({**record, "seconds": round(time.monotonic() - started, 1)}) + "\n")
             if progress is not None:
-                progress(step + 1, config.steps, outcome.loss.item())
+                progress(step + 1, config.steps, loss)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                 state.save(step + 1)
     return config.out / "nano.safetensors"

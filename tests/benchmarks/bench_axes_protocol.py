@@ -11,42 +11,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from src_core.evaluation import markdown_table
 from src_core.evaluation.datasets import Sample3D, objects_3d
-from src_core.evaluation.propagation import PropagateFunction, evaluate_3d
-from src_core.masks import Mask
+from src_core.evaluation.propagation import evaluate_3d, propagation_of
 from src_core.predictor import Predictor
-from src_core.propagation import propagate, propagate_axes
 from src_core.volumes import open_volume
 
 SETS = ("plant_nuclei", "ovule_cells", "stardist3d")
-
-
-def propagation_along(predictor: Predictor, axes: str, scale: dict[str, float]) -> PropagateFunction:
-    """Return what propagates a mask in a volume of voxels of this size."""
-
-    def run(volume: NDArray[Any], z0: int, mask: Mask) -> Mask:
-        found = np.zeros(volume.shape[:3], np.bool_)
-        found[z0] = mask
-        opened, anchors = open_volume(volume, axes="zyx", scale=scale), {z0: {1: mask}}
-        alone = axes == "z"
-        steps = (
-            propagate(predictor, opened, anchors)
-            if alone
-            else propagate_axes(predictor, opened, anchors, axes)
-        )
-        for step in steps:
-            if 1 in step.masks and step.index != z0:
-                found[step.index] = step.masks[1]
-        return found
-
-    return run
 
 
 def samples(data: Path, name: str, count: int) -> tuple[dict[str, float], Iterator[Sample3D]]:
@@ -69,9 +43,7 @@ def main() -> None:
     for name in SETS:
         for axes in ("z", "zyx"):
             scale, objects = samples(options.data, name, options.objects)
-            table[f"{name}, {axes}"] = evaluate_3d(
-                propagation_along(predictor, axes, scale), objects
-            ).summary()
+            table[f"{name}, {axes}"] = evaluate_3d(propagation_of(predictor, axes, scale), objects).summary()
     print(markdown_table(table, "set, axes"))
 
 

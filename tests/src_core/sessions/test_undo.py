@@ -157,6 +157,22 @@ def test_objects_that_came_back_while_an_import_went_on_are_not_forgotten_with_t
     _all_there_and_back(session, folder)
 
 
+def _two_objects(folder: Path) -> Session:
+    session = open_session(script.volume(), folder)
+    session.accept(Z3, script.round_at(30, 10), 1)
+    session.select(2)
+    for plane in (Z2, Z3):
+        session.accept(plane, MASK, 2)
+    return session
+
+
+def _made_again(session: Session, folder: Path) -> None:
+    """Replay the journal: that gives the same labels."""
+    session.flush()
+    again = replay(folder, folder.parent / "again.zarr").labels
+    assert np.array_equal(again.array[:], session.labels.array[:])
+
+
 def _painting_once(session: Session, plane: PlaneRef, identity: int) -> None:
     """Have a stroke of an object painted as soon as labels change: where they did, or on another slice."""
 
@@ -174,11 +190,7 @@ def _painting_once(session: Session, plane: PlaneRef, identity: int) -> None:
 def test_a_stroke_of_an_object_that_is_just_going_goes_with_it(
     folder: Path, what: str, plane: PlaneRef
 ) -> None:
-    session = open_session(script.volume(), folder)
-    session.accept(Z3, script.round_at(30, 10), 1)
-    session.select(2)
-    for here in (Z2, Z3):
-        session.accept(here, MASK, 2)
+    session = _two_objects(folder)
     _painting_once(session, plane, 2)
     match what:
         case "merge":
@@ -191,9 +203,7 @@ def test_a_stroke_of_an_object_that_is_just_going_goes_with_it(
     assert (session.labels.read_box("z", plane.index, (0, 0, 3, 4)) == heir).all()
     assert sorted(session.objects) == session.labels.object_ids()
     assert not heir or plane in session.objects[heir].anchors
-    session.flush()
-    again = replay(folder, folder.parent / "again.zarr").labels
-    assert np.array_equal(again.array[:], session.labels.array[:])
+    _made_again(session, folder)
     _all_there_and_back(session, folder)
 
 
@@ -201,11 +211,7 @@ def test_a_stroke_of_an_object_that_is_just_going_goes_with_it(
 def test_a_stroke_that_was_begun_before_its_object_was_merged_away_belongs_to_the_other(
     folder: Path, told: str
 ) -> None:
-    session = open_session(script.volume(), folder)
-    session.accept(Z3, script.round_at(30, 10), 1)
-    session.select(2)
-    for plane in (Z2, Z3):
-        session.accept(plane, MASK, 2)
+    session = _two_objects(folder)
     before = np.zeros((3, 4), np.uint32)
 
     def tell(*_: Any) -> None:
@@ -220,9 +226,7 @@ def test_a_stroke_that_was_begun_before_its_object_was_merged_away_belongs_to_th
         tell()
     assert sorted(session.objects) == [1] == session.labels.object_ids()
     assert (session.labels.read_box("z", 2, (0, 0, 3, 4)) == 1).all()
-    session.flush()
-    again = replay(folder, folder.parent / "again.zarr").labels
-    assert np.array_equal(again.array[:], session.labels.array[:])
+    _made_again(session, folder)
     _all_there_and_back(session, folder)
 
 
