@@ -180,7 +180,7 @@ def propagation_of(
     """
 
     def run(volume: NDArray[Any], z0: int, mask: Mask) -> Mask:
-        from src_core.propagation import propagate
+        from src_core.propagation import propagate, propagate_axes
         from src_core.volumes import open_volume
 
         found = np.zeros(volume.shape[:3], np.bool_)
@@ -189,12 +189,7 @@ def propagation_of(
             return found
         opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None, scale=scale)
         asked = (cast("Predictor", predictor), opened, {z0: {1: mask}})
-        if axes == "z":
-            steps = propagate(*asked, **options)
-        else:
-            from src_core.propagation import propagate_axes
-
-            steps = propagate_axes(*asked, axes, **options)
+        steps = propagate(*asked, **options) if axes == "z" else propagate_axes(*asked, axes, **options)
         for step in steps:
             if 1 in step.masks and step.index != z0:
                 found[step.index] = step.masks[1]
