@@ -57,6 +57,11 @@ class PackedMask:
         )
 
     @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return int(np.bitwise_count(self.bits).sum())
+
+    @property
     def where(self) -> tuple[slice, slice]:
         """The bounding box as an index of the plane."""
         y0, x0, y1, x1 = self.box

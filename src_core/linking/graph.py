@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from src_core.automatic.records import MaskRecord
 from src_core.linking.settings import LinkSettings
+from src_core.masks import PackedMask
 
 COVERED = 0.5
 """A mask lies in another from this part of it on."""
@@ -47,7 +48,7 @@ class Links:
         self.nodes += [(index, i) for i in range(len(records))]
         for earlier, others in self._recent:
             between = index - earlier - 1
-            for i, j, shared in overlaps(others, records):
+            for i, j, shared in overlaps([r.mask for r in others], [r.mask for r in records]):
                 a, b = others[i], records[j]
                 iou = shared / (a.area + b.area - shared)
                 # A link across a gap must be as good as another, and loses against one without.
@@ -105,28 +106,28 @@ class Links:
         return joined
 
 
-def overlaps(a: Sequence[MaskRecord], b: Sequence[MaskRecord]) -> list[tuple[int, int, int]]:
-    """Return (i, j, shared pixels) of the masks of two slices that overlap; boxes are compared first."""
+def overlaps(a: Sequence[PackedMask], b: Sequence[PackedMask]) -> list[tuple[int, int, int]]:
+    """Return (i, j, shared pixels) of the masks that overlap; boxes are compared first."""
     if not a or not b:
         return []
-    boxes = np.array([r.box for r in b])
+    boxes = np.array([mask.box for mask in b])
     found = []
-    for i, record in enumerate(a):
-        y0, x0, y1, x1 = record.box
+    for i, mask in enumerate(a):
+        y0, x0, y1, x1 = mask.box
         near = (boxes[:, 0] < y1) & (boxes[:, 2] > y0) & (boxes[:, 1] < x1) & (boxes[:, 3] > x0)
         for j in np.flatnonzero(near).tolist():
-            if shared := shared_area(record, b[j]):
+            if shared := shared_area(mask, b[j]):
                 found.append((i, j, shared))
     return found
 
 
-def shared_area(a: MaskRecord, b: MaskRecord) -> int:
+def shared_area(a: PackedMask, b: PackedMask) -> int:
     """Return how many pixels two masks of one plane's size share."""
     y0, x0 = max(a.box[0], b.box[0]), max(a.box[1], b.box[1])
     y1, x1 = min(a.box[2], b.box[2]), min(a.box[3], b.box[3])
     if y0 >= y1 or x0 >= x1:
         return 0
-    parts = [r.mask.crop()[y0 - r.box[0] : y1 - r.box[0], x0 - r.box[1] : x1 - r.box[1]] for r in (a, b)]
+    parts = [m.crop()[y0 - m.box[0] : y1 - m.box[0], x0 - m.box[1] : x1 - m.box[1]] for m in (a, b)]
     return int(np.count_nonzero(parts[0] & parts[1]))
 
 

@@ -20,10 +20,13 @@ class FoundObject:
         Slice -> confidence there, 0 to 1.
     volume_px
         Voxels that were found to be its own.
+    side
+        How well it fits what is seen from the side, 0 to 1; 1 if nobody has looked.
     """
 
     scores: dict[int, float] = field(default_factory=dict)
     volume_px: int = 0
+    side: float = 1.0
 
     @property
     def first(self) -> int:
@@ -37,8 +40,8 @@ class FoundObject:
 
     @property
     def confidence(self) -> float:
-        """Mean of the confidences on its slices: the lowest is the one to review first."""
-        return float(np.mean(list(self.scores.values())))
+        """How sure it is on its slices, on average, and from the side: the lowest is the one to review first."""
+        return float(np.mean(list(self.scores.values()))) * self.side
 
     @property
     def worst(self) -> int:
@@ -46,13 +49,17 @@ class FoundObject:
         return min(self.scores, key=lambda index: self.scores[index])
 
 
-def debris(objects: Mapping[int, FoundObject], min_size: float) -> list[int]:
-    """Return the ids of objects smaller than a part of the usual volume; see `LinkSettings.min_size`."""
+def debris(objects: Mapping[int, FoundObject], min_size: float, min_slices: int = 1) -> list[int]:
+    """Return the ids of objects on too few slices, or smaller than a part of the usual volume; see `LinkSettings`."""
     if not objects:
         return []
     volumes = np.sort([found.volume_px for found in objects.values()])
     usual = volumes[np.searchsorted(volumes.cumsum(), volumes.sum() / 2)]
-    return [k for k, found in objects.items() if found.volume_px < min_size * usual]
+    return [
+        k
+        for k, found in objects.items()
+        if found.volume_px < min_size * usual or len(found.scores) < min_slices
+    ]
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ def stack_steps(
         objects = yield from (run.link() if links.method == "link" else run.seeds())
         report = StackReport(labels, objects or {}, run.calls, resumed, objects is not None)
         if objects is not None:
-            drop(labels, objects, debris(objects, links.min_size), axis=axis, t=t)
+            least = min(links.min_slices, end - first)
+            drop(labels, objects, debris(objects, links.min_size, least), axis=axis, t=t)
             before_end(report)
             shelf.finish()
         return report

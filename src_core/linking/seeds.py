@@ -1,8 +1,11 @@
-"""Seeds, then propagation: some slices are searched, and what is new on them travels through the stack."""
+"""Seeds, then propagation: some slices are searched, and what is new on them travels through the stack.
+
+Every seed's way through the stack is a candidate for an object, whatever others have found there; `contest` decides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +14,18 @@ from numpy.typing import NDArray
 from src_core.automatic.records import MaskRecord
 from src_core.labels import LabelVolume
 from src_core.linking.bridging import MAX_BYTES
+from src_core.linking.graph import shared_area
 from src_core.linking.report import FoundObject
 from src_core.linking.settings import LinkSettings
+from src_core.linking.shelf import RecordShelf
+from src_core.masks import PackedMask, innermost
 from src_core.predictor import Predictor
 from src_core.propagation import propagate
+from src_core.propagation.sides import SideView
 from src_core.volumes import Volume
 
-KNOWN = 0.5
-"""A mask is of an object that is there already from this part of it on."""
+KNOWN = 0.7
+"""From this IoU on, a mask on a slice is a candidate that is there already."""
 
 
 def seed_slices(first: int, stop: int, step: int) -> range:
@@ -26,15 +33,21 @@ def seed_slices(first: int, stop: int, step: int) -> range:
     return range(min(first + step // 2, stop - 1), stop, step)
 
 
-def new_objects(records: list[MaskRecord], labels: NDArray[np.uint32]) -> list[MaskRecord]:
-    """Return the masks that lie on no object of the plane's labels."""
-    return [r for r in records if np.count_nonzero(labels[r.mask.where][r.mask.crop()]) < KNOWN * r.area]
+def new_objects(records: list[MaskRecord], there: Iterable[PackedMask]) -> list[MaskRecord]:
+    """Return the masks of a slice that none of those `there` resembles."""
+    known = list(there)
+    return [r for r in records if not any(_resemble(r.mask, mask) for mask in known)]
+
+
+def _resemble(a: PackedMask, b: PackedMask) -> bool:
+    shared = shared_area(a, b)
+    return shared > 0 and shared >= KNOWN * (a.area + b.area - shared)
 
 
 def grow(
     predictor: Predictor,
     volume: Volume,
-    labels: LabelVolume,
+    shelf: RecordShelf,
     index: int,
     seeds: list[MaskRecord],
     next_id: int,
@@ -47,38 +60,47 @@ def grow(
     c: int | None,
     **options: Any,
 ) -> Iterator[dict[int, FoundObject]]:
-    """Propagate seeds of one slice into the free pixels of the labels; yields new objects, a few at a time.
+    """Propagate seeds of one slice, and look at what comes of them from the side.
 
-    Objects on fewer than `min_slices` slices, and those that mostly lie on others, are taken out again.
+    Their masks go to the shelf. Yields what is complete, a few objects at a time, and nothing in between.
+    Those on fewer than `min_slices` slices, and those that are not sure enough, are none.
     """
-    step = max(1, MAX_BYTES // (4 * labels.read_plane(axis, index, t).size))
+    step = max(1, MAX_BYTES // (4 * int(np.prod(volume.plane_shape(axis)))))
     least = min(settings.min_slices, stop - start)
     for first in range(0, len(seeds), step):
-        part = seeds[first : first + step]
-        ids = range(next_id, next_id + len(part))
-        next_id += len(part)
-        found = {k: FoundObject() for k in ids}
-        areas = dict.fromkeys(ids, 0)
-        anchors = {index: {k: r.mask.unpack() for k, r in zip(ids, part, strict=True)}}
-        scores = {k: r.score for k, r in zip(ids, part, strict=True)}
+        part = dict(enumerate(seeds[first : first + step], start=next_id + first))
+        group = min(part)
+        found = {k: FoundObject() for k in part}
+        anchors = {index: {k: r.mask.unpack() for k, r in part.items()}}
+        sides = {k: SideView(innermost(mask)) for k, mask in anchors[index].items()}
         for walked in propagate(
-            predictor, volume, anchors, axis=axis, start=start, stop=stop, t=t, c=c, **options
+            predictor,
+            volume,
+            anchors,
+            axis=axis,
+            start=start,
+            stop=stop,
+            t=t,
+            c=c,
+            overlapping=True,
+            **options,
         ):
-            if not walked.masks:
-                continue
-            plane = labels.read_plane(axis, walked.index, t)
-            for k, mask in walked.masks.items():
-                free = mask & (plane == 0)
-                areas[k] += int(np.count_nonzero(mask))
-                n = int(np.count_nonzero(free))
-                found[k].volume_px += n
-                if n:
-                    plane[free] = k
-                    found[k].scores[walked.index] = scores[k] if walked.anchor else walked.scores[k]
-            labels.write_box(axis, walked.index, (0, 0, *plane.shape), plane, t=t)
-        spurious = [k for k in ids if len(found[k].scores) < least or found[k].volume_px < KNOWN * areas[k]]
-        drop(labels, found, spurious, axis=axis, t=t)
-        yield found
+            here = {k: PackedMask.of(mask) for k, mask in walked.masks.items() if mask.any()}
+            for k, mask in here.items():
+                sides[k].add(walked.index, mask)
+                found[k].scores[walked.index] = part[k].score if walked.anchor else walked.scores[k]
+                found[k].volume_px += mask.area
+            if here:
+                shelf.put_walked(walked.index, group, here)
+            yield {}
+        sure: dict[int, FoundObject] = {}
+        for k, candidate in found.items():
+            if len(candidate.scores) >= least and candidate.confidence >= settings.min_confidence:
+                candidate.side = sides[k].rated(predictor, volume, axis, t=t, c=c)
+                if candidate.confidence >= settings.min_confidence:
+                    sure[k] = candidate
+            yield {}
+        yield sure
 
 
 def drop(
@@ -86,13 +108,13 @@ def drop(
 ) -> None:
     """Take objects out again, of the labels too."""
     slices = {z for k in ids for z in objects.pop(k).scores}
-    erase(labels, lambda plane: np.isin(plane, ids), slices, axis=axis, t=t)
+    _erase(labels, lambda plane: np.isin(plane, ids), slices, axis=axis, t=t)
 
 
-def erase(
+def _erase(
     labels: LabelVolume,
     which: Callable[[NDArray[np.uint32]], NDArray[np.bool_]],
-    slices: set[int] | range,
+    slices: set[int],
     *,
     axis: str,
     t: int,

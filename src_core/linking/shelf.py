@@ -14,7 +14,7 @@ from src_core.labels import LabelVolume, create_labels
 from src_core.labels.files import disk_errors
 from src_core.masks import PackedMask
 from src_core.propagation.request import may_write
-from src_core.propagation.store import RunStore, packed
+from src_core.propagation.store import Arrays, RunStore, keys, mask_arrays, mask_from, packed
 from src_core.volumes import Volume
 
 
@@ -66,6 +66,22 @@ class RecordShelf(RunStore):
             area, score, stability, y, x, contrast = (float(n) for n in numbers)
             records.append(MaskRecord(mask, int(area), score, stability, (y, x), contrast))
         return records
+
+    def put_walked(self, index: int, group: int, masks: Mapping[int, PackedMask]) -> None:
+        """Keep the masks (id -> mask) that a group of candidates has on one slice; they may overlap."""
+        arrays: Arrays = {}
+        for k, mask in masks.items():
+            arrays |= mask_arrays(str(k), mask)
+        with disk_errors(f"store the run's state in {self.folder}"):
+            self.replace(f"walked-{index}-{group}.npz", packed(arrays))
+
+    def walked(self, index: int) -> dict[int, PackedMask]:
+        """Return the masks of all candidates on one slice, by id."""
+        found: dict[int, PackedMask] = {}
+        for path in self.folder.glob(f"walked-{index}-*.npz"):
+            arrays = self.read(path.name)
+            found |= {int(key): mask_from(arrays, key) for key in keys(arrays)}
+        return dict(sorted(found.items()))
 
     def note(self, value: Any, name: str = "note") -> None:
         """Keep a JSON value, which replaces the last of this name."""

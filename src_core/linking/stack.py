@@ -20,12 +20,14 @@ from src_core.automatic import (
 from src_core.embedding import Embedding
 from src_core.labels import LabelVolume
 from src_core.linking.bridging import bridge, drawn, gaps
+from src_core.linking.contest import contest
 from src_core.linking.graph import Links, Node
 from src_core.linking.report import FoundObject
-from src_core.linking.seeds import erase, grow, new_objects, seed_slices
+from src_core.linking.seeds import grow, new_objects, seed_slices
 from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import RecordShelf
 from src_core.predictor import Predictor
+from src_core.stepping import Stepwise
 from src_core.types import Cancelled, PlaneRef
 from src_core.volumes import Volume
 
@@ -134,42 +136,47 @@ class StackRun:
         return objects
 
     def seeds(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
-        """Search some slices, then propagate what is new on each; None if cancelled."""
+        """Search some slices, propagate what is new on each, and let what comes of it contest; None if cancelled."""
         wanted = seed_slices(self.slices.start, self.slices.stop, self.links.seed_step)
-        note = self.shelf.noted() or {"done": [], "objects": {}}
-        objects = {
-            int(k): FoundObject({int(z): s for z, s in scores.items()}, volume)
-            for k, (scores, volume) in note["objects"].items()
+        note = self.shelf.noted() or {"done": [], "next": 1, "candidates": {}}
+        candidates = {
+            int(k): FoundObject({int(z): s for z, s in scores.items()}, volume, side)
+            for k, (scores, volume, side) in note["candidates"].items()
         }
-        next_id = max(objects, default=0) + 1
-        if wanted.start in self.shelf:
-            # What a run that was killed had begun and not noted is taken out again.
-            erase(self.labels, lambda plane: plane >= next_id, self.slices, axis=self.axis, t=self.t)
         total = 2 * len(wanted)
         if not (yield from self._searched_all(wanted, total)):
             return None
         for n, index in enumerate(wanted, start=len(wanted)):
             if index not in note["done"]:
-                fresh = new_objects(self.records(index), self.labels.read_plane(self.axis, index, self.t))
+                there = {k: mask for k, mask in self.shelf.walked(index).items() if k in candidates}
+                fresh = new_objects(self.records(index), there.values())
                 for grown in grow(
                     self.predictor,
                     self.volume,
-                    self.labels,
+                    self.shelf,
                     index,
                     fresh,
-                    next_id,
+                    note["next"],
                     self.links,
                     start=self.slices.start,
                     stop=self.slices.stop,
                     **self.options,
                     embed=self.embed,
                 ):
-                    objects |= grown
+                    candidates |= grown
                     if self.cancelled():
                         return None
-                next_id = max(objects, default=0) + 1
+                    yield n, total
+                note["next"] += len(fresh)
                 note["done"].append(index)
-                kept = {k: (found.scores, found.volume_px) for k, found in objects.items()}
-                self.shelf.note({"done": note["done"], "objects": kept})
+                note["candidates"] = {k: (c.scores, c.volume_px, c.side) for k, c in candidates.items()}
+                self.shelf.note(note)
             yield n + 1, total
-        return objects
+        deciding = Stepwise(
+            contest(self.shelf, self.labels, candidates, self.slices, axis=self.axis, t=self.t)
+        )
+        for _ in deciding:
+            if self.cancelled():
+                return None
+            yield total, total
+        return deciding.found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from src_core.prompts import Prompts
 from src_core.types import Candidates
 from src_core.volumes import Plane, Volume
 
+Anchors = Mapping[int, Mapping[int, Mask]]
+"""Plane index -> object id -> (H, W) bool mask that the user made or confirmed; empty: the object is not there."""
 PromptsByPlane = Mapping[int, Mapping[int, Prompts]]
 """Plane index -> object id -> what the user says about it there."""
 
@@ -92,3 +96,47 @@ def check_contrast(plane: Plane, name: str) -> None:
             f"{where} is constant (every pixel is {pixels.min():g}): there is nothing to segment. "
             "Check the channel and the time point"
         )
+
+
+def checked_anchors(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int, Mask]]:
+    """Return anchors in the order of their planes; raise `PromptError` for those that `propagate` refuses."""
+    if not isinstance(anchors, Mapping) or not all(isinstance(m, Mapping) for m in anchors.values()):
+        raise PromptError("anchors map a plane's index to objects: {50: {1: mask}}")
+    if not any(len(masks) for masks in anchors.values()):
+        raise PromptError("nothing to propagate: give the mask of at least one object on one plane")
+    count, shape = volume.n_planes(axis), volume.plane_shape(axis)
+    given = {
+        _whole(index, "planes"): {_whole(k, "object ids"): np.asarray(mask) for k, mask in masks.items()}
+        for index, masks in anchors.items()
+    }
+    somewhere = {k for masks in given.values() for k, array in masks.items() if array.any()}
+    checked: dict[int, dict[int, Mask]] = {}
+    for index, masks in given.items():
+        if not 0 <= index < count:
+            raise PromptError(f"anchor on plane {axis}={index}, but {axis} runs from 0 to {count - 1}")
+        for identity, array in masks.items():
+            if array.shape != shape:
+                raise PromptError(
+                    f"the mask of object {identity} on {axis}={index} has shape {array.shape}, "
+                    f"the plane {shape}"
+                )
+            if array.dtype.kind not in "bui":
+                raise PromptError(
+                    f"the mask of object {identity} on {axis}={index} has dtype {array.dtype}, expected bool; "
+                    "logits become a mask by `> 0`"
+                )
+            if identity < 1:
+                raise PromptError(f"object ids are 1 or more, got {identity}")
+            if identity not in somewhere:
+                raise PromptError(
+                    f"the mask of object {identity} on {axis}={index} is empty, and it has no other"
+                )
+            checked.setdefault(index, {})[identity] = array.astype(np.bool_)
+    return dict(sorted(checked.items()))
+
+
+def _whole(value: Any, what: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise PromptError(f"{what} are whole numbers, got {value!r}") from None

@@ -12,7 +12,8 @@ from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.masks import Mask, PackedMask, innermost
 from src_core.predictor import Predictor
-from src_core.propagation.run import Anchors, propagate
+from src_core.propagation.anchors import Anchors
+from src_core.propagation.run import propagate
 from src_core.propagation.settings import PropagationSettings, Step, exclusive
 from src_core.types import Progress
 from src_core.volumes import Volume

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterator
 
 from src_core.continuity import Memory, Picture
 from src_core.embedding import Embedding
-from src_core.errors import PromptError
 from src_core.masks import Mask
 from src_core.predictor import Predictor
+from src_core.propagation.anchors import Anchors, checked_anchors
 from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
 from src_core.propagation.motion import STILL, Shift, motion, moved_picture
 from src_core.propagation.settings import (
@@ -31,9 +27,6 @@ from src_core.volumes import Plane, Volume
 READ_WHOLE_PX = 4096 * 4096
 """Of larger planes only what lies around the objects is read for judging them."""
 
-Anchors = Mapping[int, Mapping[int, Mask]]
-"""Plane index -> object id -> (H, W) bool mask that the user made or confirmed; empty: the object is not there."""
-
 
 def propagate(
     predictor: Predictor,
@@ -49,6 +42,7 @@ def propagate(
     embed: Callable[[int], Embedding] | None = None,
     checkpoint: Callable[[PropagationState], None] | None = None,
     resume: PropagationState | None = None,
+    overlapping: bool = False,
 ) -> Iterator[Step]:
     """Carry masks from their anchors through the stack, plane by plane.
 
@@ -75,6 +69,8 @@ def propagate(
     resume
         A state that `checkpoint` got from a call with the same arguments: go on after its plane, with the
         same results as if there had been no interruption. The anchors are not yielded again.
+    overlapping
+        Leave every object all of its mask; by default a pixel that several claim goes to the surest.
 
     Yields
     ------
@@ -89,55 +85,18 @@ def propagate(
         object are empty.
     """
     run = _Run(
-        predictor, volume, _checked(volume, anchors, axis), axis, t, c, settings or PropagationSettings()
+        predictor,
+        volume,
+        checked_anchors(volume, anchors, axis),
+        axis,
+        t,
+        c,
+        settings or PropagationSettings(),
     )
-    run.embed, run.checkpoint = embed or run.embed, checkpoint
+    run.embed, run.checkpoint, run.overlapping = embed or run.embed, checkpoint, overlapping
     planes = volume.planes(axis, start, stop)
     # Not a generator itself: bad arguments are refused at once.
     return run.steps(planes[0], planes[-1], resume)
-
-
-def _checked(volume: Volume, anchors: Anchors, axis: str) -> dict[int, dict[int, Mask]]:
-    if not isinstance(anchors, Mapping) or not all(isinstance(m, Mapping) for m in anchors.values()):
-        raise PromptError("anchors map a plane's index to objects: {50: {1: mask}}")
-    if not any(len(masks) for masks in anchors.values()):
-        raise PromptError("nothing to propagate: give the mask of at least one object on one plane")
-    count, shape = volume.n_planes(axis), volume.plane_shape(axis)
-    given = {
-        _whole(index, "planes"): {_whole(k, "object ids"): np.asarray(mask) for k, mask in masks.items()}
-        for index, masks in anchors.items()
-    }
-    somewhere = {k for masks in given.values() for k, array in masks.items() if array.any()}
-    checked: dict[int, dict[int, Mask]] = {}
-    for index, masks in given.items():
-        if not 0 <= index < count:
-            raise PromptError(f"anchor on plane {axis}={index}, but {axis} runs from 0 to {count - 1}")
-        for identity, array in masks.items():
-            if array.shape != shape:
-                raise PromptError(
-                    f"the mask of object {identity} on {axis}={index} has shape {array.shape}, "
-                    f"the plane {shape}"
-                )
-            if array.dtype.kind not in "bui":
-                raise PromptError(
-                    f"the mask of object {identity} on {axis}={index} has dtype {array.dtype}, expected bool; "
-                    "logits become a mask by `> 0`"
-                )
-            if identity < 1:
-                raise PromptError(f"object ids are 1 or more, got {identity}")
-            if identity not in somewhere:
-                raise PromptError(
-                    f"the mask of object {identity} on {axis}={index} is empty, and it has no other"
-                )
-            checked.setdefault(index, {})[identity] = array.astype(np.bool_)
-    return dict(sorted(checked.items()))
-
-
-def _whole(value: Any, what: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise PromptError(f"{what} are whole numbers, got {value!r}") from None
 
 
 class _Run:
@@ -155,6 +114,7 @@ class _Run:
         self.t, self.c, self.settings = t, c, settings
         self.embed: Callable[[int], Embedding] = self._embed
         self.checkpoint: Callable[[PropagationState], None] | None = None
+        self.overlapping = False
         self._seen: dict[int, Plane] = {}
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
@@ -222,8 +182,9 @@ class _Run:
             if index == order[-1]:
                 stopped |= {k: self._border(index) for k in masks if self.placed.between(k, index) is None}
             if found or masks or stopped:
-                others = self.anchors.get(index, {}).values()
-                yield Step(index, exclusive(masks, scores, others), scores, stopped, ends)
+                if not self.overlapping:
+                    masks = exclusive(masks, scores, self.anchors.get(index, {}).values())
+                yield Step(index, masks, scores, stopped, ends)
             if self.checkpoint is not None:
                 self.checkpoint(PropagationState(direction, index, dict(tracks), dict(waiting)))
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):

@@ -17,7 +17,7 @@ from src_core.continuity import Memory
 from src_core.errors import SessionError
 from src_core.labels.files import disk_errors
 from src_core.masks import Mask, PackedMask
-from src_core.propagation.run import Anchors
+from src_core.propagation.anchors import Anchors
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 
 FOLDER = ".napari-sam-run"
@@ -48,7 +48,7 @@ class RunStore:
         arrays: Arrays = {}
         for index, masks in anchors.items():
             for identity, mask in masks.items():
-                arrays |= _mask_arrays(f"{index}/{identity}", PackedMask.of(mask))
+                arrays |= mask_arrays(f"{index}/{identity}", PackedMask.of(mask))
         with disk_errors(f"store the run's state in {store.folder}"):
             store.folder.mkdir()
             store.replace("anchors.npz", packed(arrays))
@@ -66,9 +66,9 @@ class RunStore:
         """Return the anchors that `begin` was given, in the same order."""
         arrays = self.read("anchors.npz")
         anchors: dict[int, dict[int, Mask]] = {}
-        for key in _keys(arrays):
+        for key in keys(arrays):
             index, identity = (int(n) for n in key.split("/"))
-            anchors.setdefault(index, {})[identity] = _mask_from(arrays, key).unpack()
+            anchors.setdefault(index, {})[identity] = mask_from(arrays, key).unpack()
         return anchors
 
     def save(self, state: PropagationState, notes: Mapping[str, Any]) -> None:
@@ -76,7 +76,7 @@ class RunStore:
         new = {k: crop for (k, index), crop in state.waiting.items() if index == state.index}
         arrays: Arrays = {"at": np.array([state.direction, state.index], np.int64)}
         for k, track in state.tracks.items():
-            arrays |= _mask_arrays(str(k), track.packed)
+            arrays |= mask_arrays(str(k), track.packed)
             if track.dense is not None and track.window is not None:
                 arrays |= {f"{k}.dense": track.dense, f"{k}.window": np.array(track.window)}
             if track.memory is not None:
@@ -98,10 +98,10 @@ class RunStore:
         direction, index = (int(n) for n in arrays.pop("at"))
         notes = json.loads(arrays.pop("notes").tobytes())
         tracks = {}
-        for key in _keys(arrays):
+        for key in keys(arrays):
             dense, window, memory = (arrays.get(f"{key}.{part}") for part in ("dense", "window", "memory"))
             tracks[int(key)] = Track(
-                _mask_from(arrays, key),
+                mask_from(arrays, key),
                 dense,
                 None if window is None else _extent(window),
                 None if memory is None else Memory.from_numbers(memory),
@@ -111,7 +111,7 @@ class RunStore:
             plane = int(path.stem.split("-")[1])
             if plane <= index if direction > 0 else plane < index:
                 crops = self.read(path.name)
-                waiting |= {(int(key), plane): _crop_from(crops, key) for key in _keys(crops)}
+                waiting |= {(int(key), plane): _crop_from(crops, key) for key in keys(crops)}
         return PropagationState(direction, index, tracks, waiting), notes
 
     def finish(self) -> None:
@@ -173,21 +173,24 @@ def packed(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _keys(arrays: Arrays) -> list[str]:
+def keys(arrays: Arrays) -> list[str]:
+    """Return the keys of all masks in arrays, in order."""
     return [name.removesuffix(".bits") for name in arrays if name.endswith(".bits")]
 
 
-def _mask_arrays(key: str, mask: PackedMask) -> Arrays:
+def mask_arrays(key: str, mask: PackedMask) -> Arrays:
+    """Return a mask as arrays whose names begin with `key`."""
     return {f"{key}.bits": mask.bits, f"{key}.place": np.array([*mask.box, *mask.shape], np.int64)}
 
 
-def _mask_from(arrays: Arrays, key: str) -> PackedMask:
+def mask_from(arrays: Arrays, key: str) -> PackedMask:
+    """Undo `mask_arrays`."""
     y0, x0, y1, x1, height, width = (int(n) for n in arrays[f"{key}.place"])
     return PackedMask(arrays[f"{key}.bits"], (y0, x0, y1, x1), (height, width))
 
 
 def _crop_arrays(key: str, crop: Crop) -> Arrays:
-    return _mask_arrays(key, crop.mask) | {
+    return mask_arrays(key, crop.mask) | {
         f"{key}.values": crop.values,
         f"{key}.low_res": np.array([*crop.corner, *crop.low_res], np.int64),
         f"{key}.window": np.array(crop.window, np.float64),
@@ -198,7 +201,7 @@ def _crop_arrays(key: str, crop: Crop) -> Arrays:
 def _crop_from(arrays: Arrays, key: str) -> Crop:
     y, x, height, width = (int(n) for n in arrays[f"{key}.low_res"])
     window, score = _extent(arrays[f"{key}.window"]), float(arrays[f"{key}.score"])
-    return Crop(arrays[f"{key}.values"], (y, x), (height, width), window, _mask_from(arrays, key), score)
+    return Crop(arrays[f"{key}.values"], (y, x), (height, width), window, mask_from(arrays, key), score)
 
 
 def _extent(values: NDArray[Any]) -> tuple[float, float, float, float]:

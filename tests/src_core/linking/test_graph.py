@@ -42,7 +42,7 @@ def test_links_are_the_best_for_all_and_not_for_the_first() -> None:
     early = [record(box(0, 0, 10, 20)), record(box(0, 8, 10, 28))]
     late = [record(box(0, 6, 10, 26)), record(box(0, 20, 10, 40))]
     # The second mask fits the first best, but then its neighbour would be left without a partner.
-    assert shared_area(early[1], late[0]) > shared_area(early[0], late[0]) > 0
+    assert shared_area(early[1].mask, late[0].mask) > shared_area(early[0].mask, late[0].mask) > 0
     found = chains([early, late], min_slices=1)
     links = Links(LinkSettings(min_overlap=0.05))
     links.add(0, early)

@@ -1,0 +1,65 @@
+"""Objects seen from the side: a column that goes on where the object does not is rated lower."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src_core.masks import Mask, PackedMask, innermost
+from src_core.predictor import Predictor
+from src_core.propagation.sides import SideView, _surroundings
+from src_core.volumes import Volume, open_volume
+
+SHAPE = (24, 96, 96)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load("nano", "cpu")
+
+
+def ball(radius: float, step: float = 1.0) -> Mask:
+    z, y, x = np.indices(SHAPE)
+    return np.asarray((step * (z - 12)) ** 2 + (y - 40) ** 2 + (x - 50) ** 2 <= radius**2)
+
+
+def image(truth: Mask) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.clip(40 + 120 * truth + rng.normal(0, 8, SHAPE), 0, 255).astype(np.uint8)
+
+
+def rated(predictor: Predictor, volume: Volume, found: Mask, axis: str = "z") -> float:
+    planes = np.moveaxis(found, volume.spatial_axes.index(axis), 0)
+    view = SideView(innermost(planes[planes.any((1, 2)).nonzero()[0].mean().astype(int)]))
+    for index, plane in enumerate(planes):
+        if plane.any():
+            view.add(index, PackedMask.of(plane))
+    return view.rated(predictor, volume, axis)
+
+
+@pytest.mark.parametrize("step", [1.0, 2.5])
+@pytest.mark.parametrize("axis", ["z", "y"])
+def test_a_column_is_rated_lower_than_the_object(predictor: Predictor, step: float, axis: str) -> None:
+    truth = ball(10.0, step)
+    volume = open_volume(image(truth), scale={"z": step, "y": 1.0, "x": 1.0})
+    along = volume.spatial_axes.index(axis)
+    column = np.repeat(truth.any(along, keepdims=True), SHAPE[along], along)
+    right, leaked = (rated(predictor, volume, found, axis) for found in (truth, column))
+    assert right > 0.8 > leaked + 0.1, (right, leaked)
+
+
+def test_only_what_lies_around_the_object_is_shown() -> None:
+    assert _surroundings((10, 20, 20, 120), np.array((4.0, 1.0)), (400, 1000)) == (0, 0, 120, 220)
+    assert _surroundings((50, 500, 52, 510), np.array((1.0, 1.0)), (400, 1000)) == (18, 468, 84, 542)
+
+
+def test_an_object_that_the_planes_miss_is_rated_nothing(predictor: Predictor) -> None:
+    volume = open_volume(image(ball(10.0)))
+    assert SideView((3, 3)).rated(predictor, volume, "z") == 0.0
+
+
+def test_an_object_on_one_slice_and_one_pixel_wide_is_rated_all_the_same(predictor: Predictor) -> None:
+    volume = open_volume(image(ball(10.0)))
+    line = np.zeros(SHAPE, np.bool_)
+    line[12, 40, 45:56] = True
+    assert 0.0 <= rated(predictor, volume, line) <= 1.0
