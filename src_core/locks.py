@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ _BEHIND_IT = 2**20
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _TRIES = 20
 """How often a lock is asked for that is being removed at the same moment."""
+_PATIENCE_S, _PAUSE_S = 30.0, 0.05
 _held: set[int] = set()
 """The files that are locked by `sole_writer` in this process."""
 
@@ -57,6 +58,22 @@ def sole_writer(out: str | Path) -> Iterator[None]:
         for folder in missing:
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def in_turn(out: str | Path) -> Iterator[None]:
+    """Be the `sole_writer` of something that everybody changes for a moment only: wait until others have done so."""
+    until = time.monotonic() + _PATIENCE_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(sole_writer(out))
+                break
+            except SessionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_S)
+        yield
 
 
 def hold(fd: int) -> None:

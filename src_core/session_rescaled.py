@@ -15,9 +15,8 @@ from src_core.embeddings import EmbeddingCache
 from src_core.errors import SessionError
 from src_core.frames import resize_mask
 from src_core.history import History
-from src_core.labels import LabelVolume
+from src_core.labels import LabelVolume, create_own_labels
 from src_core.labels.files import check_new, disk_errors
-from src_core.labels.target import create_labels
 from src_core.locks import sole_writer
 from src_core.masks import Mask, iou
 from src_core.predictor import Predictor
@@ -83,7 +82,7 @@ def replay_larger(
                     if progress is not None:
                         progress(done, total)
 
-            labels = create_labels(volume, out, overwrite=overwrite, prepare=fill)
+            labels = create_own_labels(volume, out, overwrite=overwrite, prepare=fill)
     return Replayed(labels, len(known.table.objects), len(known.history))
 
 

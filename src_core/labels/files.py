@@ -17,6 +17,7 @@ from zarr.codecs import ZstdCodec
 
 from src_core.errors import SamError, SessionError, VolumeError
 from src_core.labels.pyramid import HALVED, METHOD, level_shapes
+from src_core.locks import in_turn
 from src_core.volumes import Volume
 from src_core.volumes.ome_zarr import ome_attributes, open_node
 
@@ -149,6 +150,8 @@ def create_in_image(
 def register_label(image: Path, name: str) -> None:
     """Add `name` to the list in `<image>/labels/zarr.json`, which makes that group if need be.
 
+    Runs that write different labels into one image take turns at it.
+
     Raises
     ------
     SessionError
@@ -157,7 +160,7 @@ def register_label(image: Path, name: str) -> None:
         The labels group that is there cannot be read.
     """
     folder = image / "labels"
-    with disk_errors(f"list the labels of {image}"):
+    with disk_errors(f"list the labels of {image}"), in_turn(folder / "zarr.json"):
         if folder.joinpath("zarr.json").exists():
             group = open_node(folder, "r+")
             if not isinstance(group, zarr.Group):
