@@ -30,7 +30,7 @@ _held: set[int] = set()
 
 
 @contextmanager
-def sole_writer(out: str | Path) -> Iterator[None]:
+def sole_writer(out: str | Path) -> Iterator[bool]:
     """Be the only one, of all runs and processes, that writes to `out` until the end of the block.
 
     The lock is a hidden file beside `out`, which is removed at the end. A process that is killed leaves the file,
@@ -40,6 +40,10 @@ def sole_writer(out: str | Path) -> Iterator[None]:
     ----------
     out
         A label image or a folder; need not exist.
+
+    Yields
+    ------
+    Whether there is a lock: nobody else writes to `out`, or what is there was left by somebody who died.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def sole_writer(out: str | Path) -> Iterator[None]:
     missing = [p for p in path.parents if not p.exists()]
     fd = _taken(path, out)
     try:
-        yield
+        yield fd is not None
     finally:
         if fd in _held:  # not in a forked child that goes on from here
             _remove(path, fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 import zarr
 
 from src_core.errors import SessionError
-from src_core.labels import LabelVolume
+from src_core.labels import LabelVolume, files
 from src_core.session import DrawnPrompts, Session, go_on, open_session, replay
 from src_core.session import journal as journal_module
 from src_core.session.opening import SAME_BOOT_S
@@ -569,6 +570,44 @@ def test_a_replay_that_is_cut_short_leaves_what_was_there(folder: Path, tmp_path
     with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else SessionError):
         replay(folder, out, overwrite=True, progress=progress)
     assert np.array_equal(LabelVolume.open(out).array[:], first)
+    assert sorted(tmp_path.iterdir()) == there
+
+
+_DIE_REPLAYING = """
+import os, signal, sys
+from pathlib import Path
+from src_core.labels import files
+from src_core.session import replay
+session, out, moment = sys.argv[1:]
+rename = os.rename
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def rename_and_die(*paths):
+    rename(*paths)
+    die()
+if moment == "between the renames":
+    files.os.rename = rename_and_die
+replay(session, out, overwrite=True, progress=die if moment == "while it goes" else None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills like that here")
+@pytest.mark.parametrize("moment", ["while it goes", "between the renames"])
+def test_what_a_killed_replay_has_left_is_removed_by_the_next_but_not_that_of_one_at_work(
+    folder: Path, tmp_path: Path, moment: str
+) -> None:
+    _worked(folder, 30)
+    out = tmp_path / "out.zarr"
+    first = replay(folder, out).labels.array[:]
+    there = sorted(tmp_path.iterdir())
+    killed = subprocess.run([sys.executable, "-c", _DIE_REPLAYING, folder, out, moment], timeout=60)
+    assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) > len(there)
+    with files.aside(out) as at_work:
+        at_work.mkdir()
+        with pytest.raises(SessionError, match="already exists"):
+            replay(folder, out)
+        assert np.array_equal(LabelVolume.open(out).array[:], first), "it has its name again"
+        assert at_work.is_dir()
     assert sorted(tmp_path.iterdir()) == there
 
 
