@@ -505,6 +505,29 @@ def test_a_second_process_may_only_look_until_the_first_has_gone(folder: Path) -
     taken.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_worker_process_that_outlives_its_parent_does_not_keep_the_session(folder: Path) -> None:
+    code = (
+        "import os, signal, sys, time, warnings; from pathlib import Path\n"
+        "warnings.simplefilter('ignore')\n"
+        "from src_core.session.lock import SessionLock\n"
+        "lock = SessionLock(Path(sys.argv[1])); lock.acquire()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os.close(1); time.sleep(60); os._exit(0)\n"
+        "print(child, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    _open(folder).close()
+    lock = folder / "session" / "lock"
+    done = subprocess.run([sys.executable, "-c", code, lock], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        session = _open(folder)
+        assert not session.read_only
+        session.close()
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
+
+
 def test_two_windows_of_one_process_cannot_share_a_session_either(folder: Path) -> None:
     first = _open(folder)
     second = _open(folder)
