@@ -24,6 +24,7 @@ from src_core.session import journal as journal_module
 from src_core.session.opening import SAME_BOOT_S
 from src_core.types import PlaneRef
 from src_core.volumes import Volume, open_volume
+from src_core.volumes.fingerprint import data_fingerprint
 from tests.src_core.image_files import write_ome_zarr
 from tests.src_core.sessions import script
 
@@ -295,15 +296,20 @@ def test_a_session_does_not_care_how_the_pixels_are_stored(
 
 
 @pytest.mark.parametrize("grid", [None, "1", [1, 40], [1, 0, 48], [1, 40.0, 48]])
-def test_a_journal_that_names_no_grid_is_that_of_todays_chunks(folder: Path, grid: object) -> None:
+def test_a_journal_that_names_no_grid_is_that_of_todays_chunks(
+    folder: Path, tmp_path: Path, grid: object
+) -> None:
     _worked(folder, 5)
+    pixels = np.asarray(script.volume().array[:])
+    volume = open_volume(zarr.create_array(tmp_path / "a.zarr", data=pixels, chunks=(4, 16, 20)))
     header, *lines = _journal(folder).read_text().splitlines()
     fields = json.loads(header)
     assert fields["image"].pop("fingerprint grid") == [1, 40, 48]
+    fields["image"]["fingerprint"] = data_fingerprint(volume, [4, 16, 20])
     if grid is not None:
         fields["image"]["fingerprint grid"] = grid
     _journal(folder).write_text("\n".join([json.dumps(fields), *lines, ""]))
-    _open(folder).close()
+    _open(folder, volume).close()
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x89PNG\r\n", b"[1]\n", b'{"journal":"other"}\n'])
