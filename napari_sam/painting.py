@@ -40,7 +40,7 @@ def patches(data: Any, dabs: Sequence[Any], on_screen: OnScreen) -> list[PlaneCh
 
 @dataclass(frozen=True)
 class Refused:
-    """Pixels of a stroke that belong to an object it may not change.
+    """Pixels of a stroke that it may not change.
 
     Attributes
     ----------
@@ -57,6 +57,12 @@ class Refused:
     where: NDArray[np.bool_]
     before: NDArray[np.uint32]
     after: NDArray[np.uint32]
+
+    @classmethod
+    def whole(cls, change: PlaneChange) -> Refused:
+        """Refuse all of a stroke on a plane."""
+        plane, box, before, after = change
+        return cls(plane, box, before != after, before, after)
 
     def restored(self, now: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Return the (h, w) ids `now` with the stroke taken back where nobody has changed it since."""

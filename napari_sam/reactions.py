@@ -70,10 +70,16 @@ class Reactions:
             return
         changes = painting.patches(self.scene.labels.data, event.value, on_screen)
         allowed, refused = painting.sort_out(changes, self._protected)
-        if allowed:
-            self.scene.session.record(allowed)
+        # napari may write the stroke after it tells of it
+        try:
+            if allowed:
+                self.scene.session.record(allowed)
+        except SessionError as error:
+            self.interaction.main(self.scene.put_back, [painting.Refused.whole(change) for change in changes])
+            self.interaction.main(notify, error)
+            return
         if refused:
-            self.interaction.main(self._put_back, refused)  # napari may write the stroke after it tells of it
+            self.interaction.main(self._put_back, refused)
 
     def _protected(self, painted: int) -> set[int]:
         """Return what painting with an id must leave alone; erasing is aimed at what it erases."""

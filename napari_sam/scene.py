@@ -140,7 +140,7 @@ class Scene:
             layer.editable = False
 
     def put_back(self, refused: list[Refused]) -> None:
-        """Take back what was painted over objects that must not change."""
+        """Take back what was painted where nothing may change."""
         labels = self.session.labels
         for part in refused:
             plane, box = part.plane, part.box_yxyx

@@ -100,16 +100,28 @@ class Landing:
         Which one, and whether it is done again.
     left
         Its patches that are still to be written, in this order.
+    known
+        Whether the journal has it, so that opening the session again would end it.
+    stopped
+        Whether the disk has refused some of it.
     """
 
     edit: Edit
     forward: bool
     left: list[Patch]
+    known: bool = True
+    stopped: bool = False
 
     @classmethod
     def of(cls, edit: Edit, *, forward: bool) -> Landing:
         """Begin with all of an edit."""
         return cls(edit, forward, edit.patches[:] if forward else edit.patches[::-1])
+
+    @property
+    def begun(self) -> list[Patch]:
+        """The patches that are written, in this order, and the next one: some of it may have been."""
+        patches = self.edit.patches if self.forward else self.edit.patches[::-1]
+        return patches[: len(patches) - len(self.left) + 1]
 
     @property
     def what(self) -> str:
@@ -151,11 +163,21 @@ class History:
         return self._done[-1]
 
     @property
+    def last(self) -> Edit | None:
+        """What `step_back` would return."""
+        return self._done[-1] if self._done else None
+
+    @property
+    def next(self) -> Edit | None:
+        """What `step_forward` would return."""
+        return self._undone[-1] if self._undone else None
+
+    @property
     def undo_name(self) -> str | None:
         """What `step_back` would return, by name."""
-        return self._done[-1].name if self._done else None
+        return self.last.name if self.last else None
 
     @property
     def redo_name(self) -> str | None:
         """What `step_forward` would return, by name."""
-        return self._undone[-1].name if self._undone else None
+        return self.next.name if self.next else None

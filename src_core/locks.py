@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ _BEHIND_IT = 2**20
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _TRIES = 20
 """How often a lock is asked for that is being removed at the same moment."""
+_PATIENCE_S, _PAUSE_S = 30.0, 0.05
 _held: set[int] = set()
-"""The files that are locked by `sole_writer` in this process."""
+"""The files that are locked in this process."""
 
 
 @contextmanager
-def sole_writer(out: str | Path) -> Iterator[None]:
+def sole_writer(out: str | Path) -> Iterator[bool]:
     """Be the only one, of all runs and processes, that writes to `out` until the end of the block.
 
     The lock is a hidden file beside `out`, which is removed at the end. A process that is killed leaves the file,
@@ -40,6 +41,10 @@ def sole_writer(out: str | Path) -> Iterator[None]:
     out
         A label image or a folder; need not exist.
 
+    Yields
+    ------
+    Whether there is a lock: nobody else writes to `out`, or what is there was left by somebody who died.
+
     Raises
     ------
     SessionError
@@ -48,15 +53,31 @@ def sole_writer(out: str | Path) -> Iterator[None]:
     out = Path(out).resolve()
     path = out.with_name(f".{out.name}.lock")
     missing = [p for p in path.parents if not p.exists()]
-    fd = _taken(path, out)
+    fd, pid = _taken(path, out), os.getpid()
     try:
-        yield
+        yield fd is not None
     finally:
-        if fd in _held:  # not in a forked child that goes on from here
+        if fd is not None and pid == os.getpid():  # not in a forked child that goes on from here
             _remove(path, fd)
         for folder in missing:
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def in_turn(out: str | Path) -> Iterator[None]:
+    """Be the `sole_writer` of something that everybody changes for a moment only: wait until others have done so."""
+    until = time.monotonic() + _PATIENCE_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(sole_writer(out))
+                break
+            except SessionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_S)
+        yield
 
 
 def hold(fd: int) -> None:
@@ -68,6 +89,20 @@ def hold(fd: int) -> None:
 
     os.lseek(fd, _BEHIND_IT, os.SEEK_SET)
     msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+
+
+def keep(fd: int) -> None:
+    """Take note of a file that is locked: a child that is forked from here on lets go of it at once.
+
+    A worker process that outlives its parent would otherwise keep the lock.
+    """
+    _held.add(fd)
+
+
+def let_go(fd: int) -> None:
+    """Close a file that was kept, and with it end its lock."""
+    _held.discard(fd)
+    os.close(fd)
 
 
 def owner_of(fd: int) -> dict[str, Any]:
@@ -124,7 +159,7 @@ def _taken(path: Path, out: Path) -> int | None:
             ) from None
         if _is_at(path, fd):
             sign(fd)
-            _held.add(fd)
+            keep(fd)
             return fd
         os.close(fd)  # its last owner has removed it meanwhile
     return None
@@ -139,21 +174,19 @@ def _is_at(path: Path, fd: int) -> bool:
 
 def _remove(path: Path, fd: int) -> None:
     """Remove a lock's file: before letting go of it, since afterwards it may be another's; Windows cannot do that."""
-    _held.discard(fd)
     with suppress(OSError):
         path.unlink()
-    os.close(fd)
+    let_go(fd)
     if fcntl is None:
         with suppress(OSError):
             path.unlink()
 
 
-def _let_go() -> None:
-    """Leave locks to the parent: a worker process that outlives it would keep them."""
+def _leave_to_parent() -> None:
     for fd in _held:
         os.close(fd)
     _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_leave_to_parent)

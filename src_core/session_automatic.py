@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,10 +120,7 @@ def stack_to_session(
         embed=lambda index: embeddings.get(PlaneRef(axis, index, t)),
         overwrite=True,
     )
-    through = Stepwise(steps)
-    for done, total in through:
-        yield AutomaticProgress(done, total)
-    report = through.found
+    report = yield from Stepwise(steps).told(AutomaticProgress)
     scores = {
         k: {PlaneRef(axis, z, t): score for z, score in found.scores.items()}
         for k, found in report.objects.items()
@@ -165,10 +163,7 @@ class Following:
             embed=cache.get,
             overwrite=True,
         )
-        through = Stepwise(steps)
-        for done, total in through:
-            yield AutomaticProgress(done, total, unit="time point")
-        found = through.found
+        found = yield from Stepwise(steps).told(partial(AutomaticProgress, unit="time point"))
 
         def read(p: PlaneRef) -> NDArray[np.uint32]:
             return found.labels.read_plane(p.axis, p.index, p.t)

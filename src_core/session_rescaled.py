@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from src_core.embeddings import EmbeddingCache
 from src_core.errors import SessionError
 from src_core.frames import resize_mask
 from src_core.history import History
-from src_core.labels import LabelVolume
-from src_core.labels.files import check_new, disk_errors
-from src_core.labels.target import create_labels
+from src_core.labels import LabelVolume, create_own_labels
+from src_core.labels.files import aside, check_new
 from src_core.locks import sole_writer
 from src_core.masks import Mask, iou
 from src_core.predictor import Predictor
@@ -71,10 +69,8 @@ def replay_larger(
     out = Path(out)
     with sole_writer(out):
         check_new(out, overwrite=overwrite)
-        with disk_errors(f"write {out}"):
-            out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".replay-", dir=out.absolute().parent) as folder:
-            was = LabelVolume.create(Path(folder) / "labels", small)
+        with aside(out) as folder:
+            was = LabelVolume.create(folder, small)
             known = read_all(lines, was)
             rescaled = _Rescaled(known, was, size, load)  # nothing is replaced if a network is missing
 
@@ -83,7 +79,7 @@ def replay_larger(
                     if progress is not None:
                         progress(done, total)
 
-            labels = create_labels(volume, out, overwrite=overwrite, prepare=fill)
+            labels = create_own_labels(volume, out, overwrite=overwrite, prepare=fill)
     return Replayed(labels, len(known.table.objects), len(known.history))
 
 

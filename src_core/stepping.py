@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Generic, TypeVar
 
 Found = TypeVar("Found")
+Told = TypeVar("Told")
 
 
 class Stepwise(Generic[Found]):
@@ -20,10 +21,15 @@ class Stepwise(Generic[Found]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         self.found = yield from self._steps
 
-    def run(self, progress: Callable[[int, int], None] | None = None) -> Found:
-        """Go through all steps, calling progress(done, total), and return what is found; close them in any case."""
+    def told(self, tell: Callable[[int, int], Told]) -> Generator[Told, None, Found]:
+        """Go through all steps, yielding tell(done, total), and return what is found; close them in any case."""
         with closing(self._steps):
             for done, total in self:
-                if progress is not None:
-                    progress(done, total)
+                yield tell(done, total)
+        return self.found
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> Found:
+        """Go through all steps, calling progress(done, total), and return what is found; close them in any case."""
+        for _ in self.told(progress or (lambda done, total: None)):
+            pass
         return self.found

@@ -65,8 +65,7 @@ def write_plane(
     """Write the masks of one slice as COCO run lengths, label TIFF or labels of the whole stack's shape."""
     from src_core.automatic import label_image, write_coco
     from src_core.automatic.exporting import plane_to_tiff, tiff_dtype
-    from src_core.labels import create_labels
-    from src_core.locks import sole_writer
+    from src_core.labels import LabelVolume, create_labels
 
     if out.suffix == ".json":
         write_aside(
@@ -77,9 +76,12 @@ def write_plane(
         return
     drawing = label_image(records, shape)
     if out.suffix == ".zarr":
-        with sole_writer(out):
-            labels = create_labels(volume, out, overwrite=overwrite)
-            labels.write_box(axis, index, (0, 0, *shape), drawing, t=t)
+        create_labels(
+            volume,
+            out,
+            overwrite=overwrite,
+            prepare=lambda new: LabelVolume.open(new).write_box(axis, index, (0, 0, *shape), drawing, t=t),
+        )
         return
     pixels = drawing.astype(tiff_dtype(len(records)))
     write_aside(out, lambda part: plane_to_tiff(pixels, part, volume, axis), overwrite=overwrite)

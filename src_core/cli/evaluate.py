@@ -37,29 +37,35 @@ def evaluate(
     """Measure a model: simulated clicks in 2D, propagation through volumes in 3D."""
     from src_core.evaluation.suite import SETS, run_suite
     from src_core.evaluation.tables import markdown_table, plot_clicks
+    from src_core.locks import sole_writer
 
     plots = can_plot()
     predictor = load_predictor(model, device)
     names = [*(sets or ()), *(more_sets or ())] or SETS
-    targets = {kind: out / f"{_stem(model)}.{kind}" for kind in ("md", "json", "png")}
-    for target in targets.values():  # measuring takes long: better to know before
-        check_free(target, overwrite=overwrite)
-    with progress_bar("evaluating") as progress:
-        result = run_suite(predictor, data, names, objects, progress)
-    text = f"# {model}\n"
-    for title, rows in (("2D: simulated clicks", result.summary_2d), ("3D: propagation", result.summary_3d)):
-        if rows:
-            text += f"\n## {title}\n\n{markdown_table(rows, 'set')}"
-    typer.echo(text)
-    write_text(targets["md"], text, overwrite=overwrite)
-    write_text(targets["json"], result.to_json(), overwrite=overwrite)
-    drawn = {k: r for k, r in result.clicks.items() if r}
-    if plots and drawn:
-        write_aside(targets["png"], lambda part: plot_clicks(drawn, part), overwrite=overwrite)
-    else:
-        del targets["png"]
-    for target in targets.values():
-        typer.echo(f"wrote {target}")
+    results = out / _stem(model)  # other models may be measured at the same time
+    targets = {kind: results.with_name(f"{results.name}.{kind}") for kind in ("md", "json", "png")}
+    with sole_writer(results):
+        for target in targets.values():  # measuring takes long: better to know before
+            check_free(target, overwrite=overwrite)
+        with progress_bar("evaluating") as progress:
+            result = run_suite(predictor, data, names, objects, progress)
+        text = f"# {model}\n"
+        for title, rows in (
+            ("2D: simulated clicks", result.summary_2d),
+            ("3D: propagation", result.summary_3d),
+        ):
+            if rows:
+                text += f"\n## {title}\n\n{markdown_table(rows, 'set')}"
+        typer.echo(text)
+        write_text(targets["md"], text, overwrite=overwrite)
+        write_text(targets["json"], result.to_json(), overwrite=overwrite)
+        drawn = {k: r for k, r in result.clicks.items() if r}
+        if plots and drawn:
+            write_aside(targets["png"], lambda part: plot_clicks(drawn, part), overwrite=overwrite)
+        else:
+            del targets["png"]
+        for target in targets.values():
+            typer.echo(f"wrote {target}")
 
 
 def _stem(model: str) -> str:

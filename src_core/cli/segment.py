@@ -89,11 +89,12 @@ def _save(
     out: Path, volume: Volume, mask: NDArray[np.bool_], axis: str | None, index: int, t: int, overwrite: bool
 ) -> None:
     if out.suffix == ".zarr":
-        from src_core.labels import create_labels
-        from src_core.locks import sole_writer
+        from src_core.labels import LabelVolume, create_labels
 
-        with sole_writer(out):
-            create_labels(volume, out, overwrite=overwrite).write_plane(axis, index, {1: mask}, t=t)
+        def fill(folder: Path) -> None:
+            LabelVolume.open(folder).write_plane(axis, index, {1: mask}, t=t)
+
+        create_labels(volume, out, overwrite=overwrite, prepare=fill)
         return
     picture: NDArray[np.uint8] = mask.astype("uint8") * 255
     if out.suffix == ".png":

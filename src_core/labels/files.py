@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import shutil
@@ -17,6 +18,7 @@ from zarr.codecs import ZstdCodec
 
 from src_core.errors import SamError, SessionError, VolumeError
 from src_core.labels.pyramid import HALVED, METHOD, level_shapes
+from src_core.locks import in_turn, sole_writer
 from src_core.volumes import Volume
 from src_core.volumes.ome_zarr import ome_attributes, open_node
 
@@ -76,7 +78,8 @@ def create_label_group(
 ) -> None:
     """Write an empty OME-Zarr 0.5 label image for `volume` at `path`, of `levels` levels, None for a pyramid.
 
-    It is written under another name in the same folder and renamed, so `path` never holds half a group.
+    It is written under another name in the same folder and renamed, so `path` never holds half a group. What a
+    killed process has left under such a name is removed first.
 
     Raises
     ------
@@ -90,6 +93,7 @@ def create_label_group(
             prepare(fresh)
 
     with disk_errors(f"create the label volume {path}"):
+        _clear_away(path)
         check_new(path, overwrite=overwrite)
         if path.is_symlink() or (path.exists() and not is_label_group(path)):
             raise SessionError(f"{path} is not an OME label image and is never replaced; choose another path")
@@ -149,6 +153,8 @@ def create_in_image(
 def register_label(image: Path, name: str) -> None:
     """Add `name` to the list in `<image>/labels/zarr.json`, which makes that group if need be.
 
+    Runs that write different labels into one image take turns at it.
+
     Raises
     ------
     SessionError
@@ -157,7 +163,7 @@ def register_label(image: Path, name: str) -> None:
         The labels group that is there cannot be read.
     """
     folder = image / "labels"
-    with disk_errors(f"list the labels of {image}"):
+    with disk_errors(f"list the labels of {image}"), in_turn(folder / "zarr.json"):
         if folder.joinpath("zarr.json").exists():
             group = open_node(folder, "r+")
             if not isinstance(group, zarr.Group):
@@ -184,10 +190,36 @@ def check_image_for_labels(image: Path) -> None:
         )
 
 
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Give a hidden place beside `path`, which is removed at the end; after a kill, by the next who writes `path`."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
+    with sole_writer(fresh):  # says to others that somebody is at it
+        try:
+            yield fresh
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _clear_away(path: Path) -> None:
+    """Remove what processes that died have left beside `path`; what was there before them gets its name back."""
+    hidden = f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}"
+    left = {p.with_suffix(".new") for kind in ("new", "old") for p in path.parent.glob(f"{hidden}.{kind}")}
+    left |= {p.with_name(p.stem[1:]) for p in path.parent.glob(f".{hidden}.new.lock")}
+    for fresh in left:
+        with suppress(SessionError), sole_writer(fresh) as dead:
+            if not dead:
+                continue
+            old = fresh.with_suffix(".old")
+            if old.exists() and not path.exists():  # killed between two renames
+                os.rename(old, path)
+            for folder in (fresh, old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _swap_in(path: Path, write: Callable[[Path], None]) -> None:
-    token = uuid.uuid4().hex[:8]
-    fresh, old = (path.with_name(f".{path.name}.{token}.{kind}") for kind in ("new", "old"))
-    try:
+    with aside(path) as fresh:
+        old = fresh.with_suffix(".old")
         write(fresh)
         if path.exists():
             os.rename(path, old)
@@ -197,9 +229,7 @@ def _swap_in(path: Path, write: Callable[[Path], None]) -> None:
             if old.exists():
                 os.rename(old, path)
             raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def label_axes(volume: Volume) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from src_core.beside import is_of_session
 from src_core.errors import SessionError
 from src_core.labels.files import Prepare
 from src_core.labels.label_volume import LabelVolume
+from src_core.locks import sole_writer
 from src_core.volumes import Volume
 
 
@@ -59,17 +60,31 @@ def create_labels(
     pyramid: bool = False,
     prepare: Prepare | None = None,
 ) -> LabelVolume:
-    """Create an empty label image at `out`; among the image's own labels it is listed there.
+    """Create a label image at `out`, empty but for what `prepare` does to its folder before it gets its name.
 
-    With `pyramid` it has coarser levels for viewers.
+    Among the image's own labels it is listed there. With `pyramid` it has coarser levels for viewers.
 
     Raises
     ------
     SessionError
-        As `check_target`; or `out` exists and may not be replaced, or the disk refuses.
+        As `check_target`; or `out` exists and may not be replaced, another run writes to it, or the disk refuses.
     VolumeError
         The image is no OME-Zarr 0.5 image and cannot hold labels.
     """
+    check_target(volume, out)
+    with sole_writer(out):
+        return create_own_labels(volume, out, overwrite=overwrite, pyramid=pyramid, prepare=prepare)
+
+
+def create_own_labels(
+    volume: Volume,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    pyramid: bool = False,
+    prepare: Prepare | None = None,
+) -> LabelVolume:
+    """Do what `create_labels` does, for a run that is the `sole_writer` of `out` already, and stays it."""
     check_target(volume, out)
     if volume.path is not None and out.resolve().parent == volume.path.resolve() / "labels":
         return LabelVolume.create_in(volume, out.name, overwrite=overwrite, pyramid=pyramid, prepare=prepare)

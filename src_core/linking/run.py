@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from src_core.automatic import SearchSettings, Thresholds
 from src_core.embedding import Embedding
@@ -118,8 +119,11 @@ def stack_steps(
     overwrite: bool = False,
     cancelled: Cancelled | None = None,
     before_end: Callable[[StackReport], None] = lambda report: None,
+    known: Mapping[str, Any] | None = None,
 ) -> Steps:
     """Do what `segment_stack` does step by step, for callers who do something else in between.
+
+    `known` is what `described` says of network and image: who goes through many stacks of one asks only once.
 
     Yields
     ------
@@ -134,7 +138,7 @@ def stack_steps(
     first, end = planes.start, planes.stop
     links = links or LinkSettings()
     request = {
-        **described(predictor, volume, c),
+        **(known or described(predictor, volume, c)),
         "planes": [axis, first, end, t, c],
         "search": asdict(search or SearchSettings()),
         "method": links.method

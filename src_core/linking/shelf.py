@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from src_core.automatic.records import MaskRecord
-from src_core.labels import LabelVolume, create_labels
+from src_core.labels import LabelVolume, create_own_labels
 from src_core.labels.files import disk_errors
 from src_core.masks import PackedMask
 from src_core.propagation.request import may_write
@@ -108,7 +108,7 @@ def labels_of_run(
     shelf = RecordShelf(out)
     if may_write(out, shelf, request, overwrite):
         return LabelVolume.open(out), shelf, True
-    labels = create_labels(
+    labels = create_own_labels(
         volume, out, overwrite=overwrite, prepare=lambda folder: RecordShelf.prepare(folder, request)
     )
     return labels, shelf, False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src_core.embedding import Embedding
-from src_core.labels import LabelVolume, check_target, create_labels
+from src_core.labels import LabelVolume, check_target, create_own_labels
 from src_core.locks import sole_writer
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
@@ -121,7 +121,7 @@ def propagate_to_labels(
         if not resumed:
             # Whatever can be wrong with the request is found before labels that are there are replaced.
             anchors = anchor_masks(predictor, volume, prompts, **options)
-            create_labels(
+            create_own_labels(
                 volume,
                 out,
                 overwrite=overwrite,

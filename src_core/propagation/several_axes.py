@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src_core.embedding import Embedding
-from src_core.labels import check_target, create_labels
+from src_core.labels import check_target, create_own_labels
 from src_core.labels.files import check_new
 from src_core.locks import sole_writer
 from src_core.predictor import Predictor
@@ -69,7 +69,7 @@ def propagate_axes_to_labels(
             predictor, volume, anchors, axes, t=t, c=c, settings=settings, embed=embed, progress=progress
         )
         ahead = list(itertools.islice(found, 1))  # nothing is replaced before all axes are through
-        labels = create_labels(volume, out, overwrite=overwrite, pyramid=pyramid)
+        labels = create_own_labels(volume, out, overwrite=overwrite, pyramid=pyramid)
         objects: dict[int, ObjectReport] = {}
         for step in itertools.chain(steps, ahead, found):
             if step.masks:

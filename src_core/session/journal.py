@@ -66,7 +66,7 @@ class Journal:
         self._awake = threading.Event()
         self._closing = False
         self._refused_at = -RETRY_S
-        self._unsynced = self._told = False
+        self._unsynced = self._told = self._awaited = False
         self._thread = threading.Thread(target=self._run, name="napari-sam journal", daemon=True)
         self._thread.start()
 
@@ -90,6 +90,17 @@ class Journal:
                 self._unsynced = False
                 with contextlib.suppress(OSError):
                     os.fsync(self._fd)
+
+    def await_labels(self, waiting: bool) -> bool:
+        """Say that nothing is written to the labels until all that is in the file is, or that they have got it.
+
+        As long as they wait, no line can be missing that they know of. Returns whether nothing is missing now.
+        """
+        with self._io:
+            self._awaited = waiting and self.problem is None
+            if not waiting and self.problem is not None:
+                self._unmark()
+            return self.problem is None
 
     def close(self) -> None:
         """Write what waits and end the thread."""
@@ -173,11 +184,15 @@ class Journal:
     def _refuse(self, error: OSError | SamError) -> None:
         self._refused_at = time.monotonic()
         self.problem = refusal(self.path, error)
-        with contextlib.suppress(OSError):
-            self._mark.unlink()
+        if not self._awaited:
+            self._unmark()
         if not self._told:
             self._told = True
             self.troubled.emit(self.problem)
+
+    def _unmark(self) -> None:
+        with contextlib.suppress(OSError):
+            self._mark.unlink()
 
 
 def line_of(entry: dict[str, Any]) -> bytes:

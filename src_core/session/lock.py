@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from src_core.errors import SessionError
-from src_core.locks import hold, named, note, owner_of, sign
+from src_core.locks import hold, keep, let_go, named, note, owner_of, sign
 
 
 class SessionLock:
     """A file that says which process has the session.
 
-    The operating system holds the lock itself, and lets go of it when the process ends in whatever way: what
-    a process that died has left is taken over. What another computer has left over a network is not, since
-    nobody here can tell whether it is still at work.
+    The operating system holds the lock itself, and lets go of it when the process ends in whatever way, even if
+    a child that it has forked lives on: what a process that died has left is taken over. What another computer has
+    left over a network is not, since nobody here can tell whether it is still at work.
 
     Parameters
     ----------
@@ -27,6 +27,7 @@ class SessionLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
+        self._pid = 0
 
     def acquire(self) -> None:
         """Take the session.
@@ -51,14 +52,15 @@ class SessionLock:
         except BaseException:
             os.close(fd)
             raise
-        self._fd = fd
+        keep(fd)
+        self._fd, self._pid = fd, os.getpid()
 
     def release(self) -> None:
         """Let go of the session."""
         fd, self._fd = self._fd, None
-        if fd is not None:
+        if fd is not None and self._pid == os.getpid():  # not in a forked child
             note(fd, {})
-            os.close(fd)
+            let_go(fd)
 
     def _taken(self, owner: dict[str, Any], what: str) -> SessionError:
         return SessionError(

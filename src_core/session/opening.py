@@ -32,7 +32,7 @@ from src_core.session.session import Session
 from src_core.session.state import StateChange
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
-from src_core.volumes.fingerprint import data_fingerprint, fingerprint_grid
+from src_core.volumes.fingerprint import chunk_grid, data_fingerprint, fingerprint_grid
 
 LOCK = "lock"
 SAME_BOOT_S = 120
@@ -216,13 +216,13 @@ def check_image(path: Path, header: dict[str, Any], volume: Volume) -> None:
         )
 
 
-def _grid(known: dict[str, Any], volume: Volume) -> list[int] | None:
+def _grid(known: dict[str, Any], volume: Volume) -> list[int]:
     """Return the blocks of a journal's fingerprint; journals of earlier versions name none: those of the chunks."""
     grid = known.get("fingerprint grid")
     sound = (
         isinstance(grid, list) and len(grid) == volume.ndim and all(type(n) is int and n > 0 for n in grid)
     )
-    return grid if sound else None
+    return grid if isinstance(grid, list) and sound else chunk_grid(volume)
 
 
 def header_of(session: Session) -> dict[str, Any]:

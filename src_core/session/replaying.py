@@ -12,7 +12,6 @@ import numpy as np
 from src_core.beside import JOURNAL
 from src_core.errors import SessionError
 from src_core.labels import LabelVolume, create_labels
-from src_core.locks import sole_writer
 from src_core.session.loading import Lines, Reader, read_lines
 from src_core.types import Progress
 from src_core.volumes import Volume, open_volume
@@ -58,8 +57,7 @@ def replay(
         nonlocal reader
         reader = read_all(lines, LabelVolume.open(folder), progress)
 
-    with sole_writer(out):
-        labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite, prepare=fill)
+    labels = create_labels(canvas(path, lines.header), Path(out), overwrite=overwrite, prepare=fill)
     return Replayed(labels, len(reader.table.objects), len(reader.history))
 
 

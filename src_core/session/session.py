@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src_core.errors import SessionError
 from src_core.history import Edit, Landing, Patch
 from src_core.labels import LabelVolume
 from src_core.masks import Mask
@@ -117,7 +118,17 @@ class Session(Writing):
         """Take note of labels that somebody else wrote, a brush stroke in the viewer: (plane, box, before, after).
 
         The planes become anchors of the objects that were painted or erased.
+
+        Raises
+        ------
+        SessionError
+            The session is read-only, or an undo only half done: the stroke must be taken back.
         """
+        if self._landing is not None and self._landing.stopped:
+            raise SessionError(
+                f"nothing is painted as long as the {self._landing.what} of “{self._landing.edit.name}” is only half "
+                f"done: {self._landing.what} once more"
+            )
         for plane, box, *_ in patches:
             self.census.changed(plane, box)
         with self.edit("paint") as edit, self._book:
@@ -229,7 +240,8 @@ class Session(Writing):
         Raises
         ------
         SessionError
-            The session is read-only; or the disk is full: the next undo then goes on where this one has stopped.
+            The session is read-only; or the disk is full: the next undo then goes on where this one has stopped, or
+            if the journal could not be written either, nothing is undone.
         """
         return self._replay(forward=False)
 
@@ -261,5 +273,6 @@ class Session(Writing):
                 edit.rest.interrupted = True
             self._log(replay_entry(edit, forward=forward))
             replay_changes(self._table, edit, forward=forward)
-            self._landing = Landing.of(edit, forward=forward)
+            self._landing = landing = Landing.of(edit, forward=forward)
         self.flush()
+        landing.known = self.journal is None or self.journal.await_labels(True)

@@ -15,9 +15,9 @@ from src_core.labels.census import Census
 from src_core.masks import Mask
 from src_core.session.book import largest_id
 from src_core.session.editing import Settings
-from src_core.session.entries import replayed_entry
+from src_core.session.entries import replay_entry, replayed_entry
 from src_core.session.objects import Objects
-from src_core.session.patching import apply_patch
+from src_core.session.patching import apply_patch, replay_changes
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 
@@ -140,29 +140,59 @@ class Writing(Objects):
         Raises
         ------
         SessionError
-            The disk refuses. What is left stays so: nothing else is written before it.
+            The disk refuses. What is left stays so: nothing else is written before it. If the journal does not
+            know of it, so that nobody could end it later, it is taken back.
         VolumeError
             The labels are damaged. What is left is given up: it would fail again.
         """
         landing = self._landing
         if landing is None:
             return None
+        landing.stopped = False
         try:
             while landing.left:
                 self._put(landing.left[0], forward=landing.forward)
                 del landing.left[0]
         except SessionError as error:
+            landing.stopped = True
+            if not landing.known and self._turn_back(landing):
+                raise SessionError(
+                    f"there was no {landing.what} of “{landing.edit.name}”: {error}"
+                ) from error
             raise SessionError(
                 f"the {landing.what} of “{landing.edit.name}” is only half done: {error}. Then {landing.what} "
                 "once more: it goes on where it has stopped"
             ) from error
         except VolumeError:
-            self._landing = None
+            self._landed()
             raise
-        self._landing = None
+        self._landed()
         self._log(replayed_entry(landing.edit, forward=landing.forward))
         (landing.edit.redo if landing.forward else landing.edit.undo)()
         return landing
+
+    def _landed(self) -> None:
+        self._landing = None
+        if self.journal is not None:
+            self.journal.await_labels(False)
+
+    def _turn_back(self, landing: Landing) -> bool:
+        """Take back what the labels have got of an undo or redo, and then all of it; say whether that was possible."""
+        edit, back = landing.edit, not landing.forward
+        with self._book:  # or something could be done that the history then has after it
+            if (self._history.last if landing.forward else self._history.next) is not edit:
+                return False
+            try:
+                for patch in reversed(landing.begun):
+                    self._put(patch, forward=back)
+            except (SessionError, VolumeError):
+                return False
+            (self._history.step_forward if back else self._history.step_back)()
+            self._log(replay_entry(edit, forward=back))
+            replay_changes(self._table, edit, forward=back)
+            self._log(replayed_entry(edit, forward=back))
+            self._landed()
+        return True
 
     def _put(self, patch: Patch, *, forward: bool) -> None:
         """Apply a patch, and say so even if it fails: some of it may have been written."""

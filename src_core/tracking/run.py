@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,8 +141,9 @@ def track_steps(
     if time not in volume.axes:
         raise VolumeError(f"{volume.name} has no time axis: its axes are {', '.join(volume.axes)}")
     check_target(volume, out)
+    known = described(predictor, volume, c)
     request = {
-        **described(predictor, volume, c),
+        **known,
         "time": time,
         "channel": c,
         "search": asdict(search or SearchSettings()),
@@ -153,7 +154,7 @@ def track_steps(
         labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)
         series = Series(labels, time)
         note = shelf.noted() or {"done": 0}
-        run = _Run(predictor, volume, series, c, cancelled or (lambda: False))
+        run = _Run(predictor, volume, series, c, cancelled or (lambda: False), known)
         run.search, run.thresholds, run.links = search or SearchSettings(), thresholds or Thresholds(), links
         run.embed = embed or run.embed
         if not resumed:
@@ -176,10 +177,16 @@ def track_steps(
 
 class _Run:
     def __init__(
-        self, predictor: Predictor, volume: Volume, series: Series, c: int | None, cancelled: Cancelled
+        self,
+        predictor: Predictor,
+        volume: Volume,
+        series: Series,
+        c: int | None,
+        cancelled: Cancelled,
+        known: Mapping[str, Any],
     ) -> None:
         self.predictor, self.volume, self.series, self.c = predictor, volume, series, c
-        self.cancelled = cancelled
+        self.cancelled, self.known = cancelled, known
         self.search, self.thresholds = SearchSettings(), Thresholds()
         self.links: LinkSettings | None = None
         self.embed: Callable[[PlaneRef], Embedding] = self._embed
@@ -224,14 +231,9 @@ class _Run:
             links=self.links,
             embed=lambda index: self.embed(PlaneRef("z", index, t)),
             cancelled=self.cancelled,
+            known=self.known,
         )
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                report = end.value
-                break
-            yield progress
+        report = yield from Stepwise(steps).told(lambda done, total: progress)
         if not report.complete:
             return None
         for plane in self.series.planes(t):

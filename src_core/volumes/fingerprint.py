@@ -15,6 +15,8 @@ from src_core.volumes.volume import Volume
 
 SAMPLE_EVERY = 4
 """Of the at most 64 blocks spread over an image, every fourth is part of its fingerprint."""
+SIDE_PX = 512
+"""How long and wide the blocks are: large enough to hold something, of few chunks in most images."""
 
 
 def data_fingerprint(volume: Volume, grid: Sequence[int] | None = None) -> str:
@@ -27,12 +29,12 @@ def data_fingerprint(volume: Volume, grid: Sequence[int] | None = None) -> str:
     volume
         The image.
     grid
-        From `fingerprint_grid`, when the fingerprint was taken with which this one is compared: the same pixels may
-        be in other chunks now, or be no file any more. By default that of today.
+        From `fingerprint_grid` or `chunk_grid`, when the fingerprint was taken with which this one is compared.
+        By default that of `fingerprint_grid`: the same pixels have one fingerprint in whatever chunks they are.
     """
     array = volume.array
     digest = xxhash.xxh128(repr((volume.axes, volume.shape, str(volume.dtype), volume.level)).encode())
-    blocks = sample_blocks(array, volume.axes, None, grid)
+    blocks = sample_blocks(array, volume.axes, None, grid or fingerprint_grid(volume))
     for index in itertools.islice(blocks, 0, None, SAMPLE_EVERY):
         try:
             digest.update(np.ascontiguousarray(read_block(array, index, volume.name)).tobytes())
@@ -42,5 +44,10 @@ def data_fingerprint(volume: Volume, grid: Sequence[int] | None = None) -> str:
 
 
 def fingerprint_grid(volume: Volume) -> list[int]:
-    """Return how long the blocks are that `data_fingerprint` looks at, one number per axis."""
+    """Return how long the blocks are that `data_fingerprint` looks at, one number per axis: pieces of planes."""
+    return [min(n, SIDE_PX if a in "yx" else 1) for a, n in zip(volume.axes, volume.shape, strict=True)]
+
+
+def chunk_grid(volume: Volume) -> list[int]:
+    """Return the sides of the image's chunks, which were the blocks of fingerprints that name no grid."""
     return block_sides(volume.array, volume.axes, None)

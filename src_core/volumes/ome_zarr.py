@@ -216,9 +216,10 @@ def _axes(
     names = [e["name"] if isinstance(e, Mapping) else str(e) for e in entries]
     kinds = [e.get("type") if isinstance(e, Mapping) else None for e in entries]
     units = tuple(e.get("unit") if isinstance(e, Mapping) else None for e in entries)
-    # The type decides where the name is free text; three spatial axes come in the order z, y, x.
+    # The type decides where the name is free text; three spatial axes come in the order z, y, x. Where some axis has
+    # no type, nobody knows how many of them are spatial.
     space = [d for d, kind in enumerate(kinds) if kind == "space"]
-    if any(names[d].lower() not in SPATIAL for d in space):
+    if all(kinds) and any(names[d].lower() not in SPATIAL for d in space):
         for d, axis in zip(space, SPATIAL[-len(space) :], strict=True):
             names[d] = axis
     for d, kind in enumerate(kinds):

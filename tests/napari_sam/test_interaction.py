@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.utils.key_bindings import coerce_keybinding
 
+from src_core.errors import SessionError
 from src_core.types import PlaneRef
 from tests.napari_sam.conftest import Desk
 from tests.napari_sam.fakes import balls
@@ -484,6 +485,30 @@ def test_the_brush_leaves_other_objects_alone(desk: Desk, warned: list[str], fin
     desk.interaction.undo()
     desk.wait()
     assert np.array_equal(desk.plane(6) == 1, before == 1)
+
+
+def test_the_brush_waits_for_an_undo_that_is_half_done(
+    desk: Desk, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.two_objects()
+    session, labels = desk.interaction.session, desk.interaction.scene.labels
+
+    def full(*_: object, **__: object) -> None:
+        raise SessionError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(SessionError, match="half done"):
+        patch.setattr(session.labels, "write_box", full)
+        session.undo()
+    before, known = desk.plane(6).copy(), session.undo_name
+    labels.paint((6, 2, 2), 3)
+    desk.wait()
+    assert np.array_equal(desk.plane(6), before) and np.array_equal(np.asarray(labels.data[6]), before)
+    assert session.undo_name == known and any("nothing is painted" in words for words in warned)
+    desk.interaction.undo()
+    desk.wait()
+    labels.paint((6, 2, 2), 3)
+    desk.wait()
+    assert (desk.plane(6) == 3).any() and session.undo_name == "paint"
 
 
 def test_the_brush_overwrites_where_that_is_allowed_but_never_what_is_finished(

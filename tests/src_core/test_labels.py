@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 
 from src_core.errors import SamError, SessionError, VolumeError
-from src_core.labels import Change, LabelVolume
+from src_core.labels import Change, LabelVolume, files
+from src_core.labels.files import register_label
 from src_core.volumes import Volume, open_volume
 from tests.src_core.image_files import chunk_files, write_ome_zarr
 
@@ -298,6 +302,25 @@ def test_labels_inside_an_image(tmp_path: Path, volume: Volume) -> None:
     for name in ("", "a/b", "..", ".hidden", "__x"):
         with pytest.raises(VolumeError, match="cannot name"):
             LabelVolume.create_in(volume, name)
+
+
+def test_runs_that_list_different_labels_in_one_image_at_the_same_time_lose_none(
+    tmp_path: Path, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LabelVolume.create_in(volume, "first")
+    read = files.ome_attributes
+
+    def slowly(group: zarr.Group) -> Any:
+        found = read(group)
+        time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(files, "ome_attributes", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: register_label(volume.path, name), ("nuclei", "cells")))
+    listed = zarr.open_group(volume.path / "labels").attrs["ome"]["labels"]
+    assert sorted(listed) == ["cells", "first", "nuclei"]
+    assert sorted(os.listdir(volume.path / "labels")) == ["first", "zarr.json"]
 
 
 def test_labels_go_into_current_images_only(tmp_path: Path) -> None:

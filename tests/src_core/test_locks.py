@@ -103,6 +103,16 @@ def test_where_no_lock_can_be_made_the_writing_itself_says_why(tmp_path: Path) -
     assert reached
 
 
+def test_labels_that_a_run_writes_are_not_replaced_by_a_script(tmp_path: Path) -> None:
+    volume, out = open_volume(small_stack(3)), tmp_path / "labels.zarr"
+    create_labels(volume, out)
+    with sole_writer(out):
+        with pytest.raises(SessionError, match="is being written by another run"):
+            create_labels(volume, out, overwrite=True)
+    create_labels(volume, out, overwrite=True)
+    assert os.listdir(tmp_path) == ["labels.zarr"]
+
+
 COMMANDS = {
     "propagate": ("propagate", "--point", "2,22,18"),
     "axes": ("propagate", "--axes", "zy", "--point", "2,22,18"),

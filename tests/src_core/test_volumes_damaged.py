@@ -73,6 +73,13 @@ def test_level_with_damaged_metadata(image: Path) -> None:
         (lambda o: o["multiscales"][0].pop("datasets"), "datasets"),
         (lambda o: o["multiscales"][0].update(datasets=[]), "empty"),
         (lambda o: o["multiscales"][0].update(axes=[{"name": "y"}, {"name": "x"}]), "2 dimensions"),
+        (lambda o: o["multiscales"][0].update(axes=[{"name": n} for n in "abc"]), "unknown.*--image-axes"),
+        (
+            lambda o: o["multiscales"][0].update(
+                axes=[*({"name": n, "type": "space"} for n in "ab"), {"name": "c"}]
+            ),
+            "unknown.*--image-axes",
+        ),
         (lambda o: o["multiscales"][0]["datasets"][0].update(path="7"), "'7'"),
         (
             lambda o: o["multiscales"][0]["datasets"][0]["coordinateTransformations"][0].update(scale=[1]),

@@ -22,6 +22,7 @@ from src_core import __version__, samples, zoo
 from src_core.cli import app
 from src_core.cli.options import can_plot
 from src_core.labels import LabelVolume
+from src_core.locks import sole_writer
 from src_core.predictor import Predictor
 from src_core.session import open_session
 from src_core.types import Candidates, PlaneRef
@@ -315,6 +316,9 @@ def test_evaluate_writes_table_json_and_plot(run: Run, weights: Path, tmp_path: 
 
     again = run("evaluate", "--data", data, "--sets", "flat", *options)
     assert again.exit_code == 2 and "already exists" in again.stderr and table_path.read_text() == table
+    with sole_writer(table_path.with_suffix("")):
+        found = run("evaluate", "--data", data, "--sets", "flat", *options, "--overwrite")
+    assert found.exit_code == 2 and "is being written by another run" in found.stderr
     (tmp_path / "other").mkdir()
     other = save_random_nano(tmp_path / "other" / weights.name, seed=7)
     for model, count in ((weights, 3), (other, 6)):

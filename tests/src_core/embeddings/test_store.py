@@ -107,6 +107,22 @@ def test_what_is_just_computed_equals_what_is_read_back(image: Path, predictor: 
         assert torch.allclose(f, e, rtol=2**-10, atol=1e-6)
 
 
+def test_the_same_pixels_in_other_chunks_are_not_encoded_again(tmp_path: Path, predictor: Predictor) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 300, 600), np.uint8)
+
+    def stored(pixels: np.ndarray, chunks: tuple[int, ...]) -> EmbeddingStore:
+        array = zarr.create_array(tmp_path / "cells.zarr", data=pixels, chunks=chunks, overwrite=True)
+        volume = open_volume(array, axes="zyx", contrast_limits=(0, 255))
+        return EmbeddingStore(predictor, volume, tmp_path / "embeddings")
+
+    first = stored(pixels, (1, 300, 600))
+    assert first.fill(stop=2).made == 2
+    for chunks in ((12, 64, 64), (5, 7, 600), (1, 300, 600)):
+        again = stored(pixels, chunks)
+        assert again.key() == first.key() and again.fill(stop=2).made == 0
+    assert stored(pixels[::-1], (1, 300, 600)).key() != first.key()
+
+
 def _iou_after_rounding(predictor: Predictor, volume: Volume, folder: Path) -> float:
     plane = PlaneRef("z" if volume.ndim > 2 else None, 0)
     exact = predictor.embed(volume.plane(z=0))

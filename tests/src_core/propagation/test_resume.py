@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from src_core import Predictor, Prompts, open_volume
 from src_core.errors import PromptError, SessionError, VolumeError
@@ -18,6 +19,7 @@ from src_core.labels import LabelVolume
 from src_core.propagation import PropagationState, Step, anchor_masks, propagate, propagate_to_labels
 from src_core.propagation.store import FOLDER, RunStore
 from src_core.types import Candidates
+from src_core.volumes import Volume
 from tests.src_core.drawn_weights import PERMISSIVE, PERMISSIVE_OPTIONS, save_random_nano, small_stack
 from tests.src_core.image_files import write_ome_zarr
 
@@ -98,6 +100,24 @@ def test_a_cancelled_run_goes_on_however_often(predictor: Predictor, image: Path
     assert np.array_equal(read(out), read(tmp_path / "whole.ome.zarr"))
     assert report.objects == whole.objects
     assert not (out / FOLDER).exists()
+
+
+def test_a_run_goes_on_after_its_image_was_stored_in_other_chunks(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    def stored(*chunks: int) -> Volume:
+        array = zarr.create_array(
+            tmp_path / "cells.zarr", data=small_stack(N_SLICES), chunks=chunks, overwrite=True
+        )
+        return open_volume(array, axes="zyx", contrast_limits=(0, 255))
+
+    out = tmp_path / "labels.ome.zarr"
+    begun = propagate_to_labels(
+        predictor, stored(1, 48, 48), PROMPTS, out, cancelled=iter([False, True]).__next__, **SETTINGS
+    )
+    assert not begun.complete
+    report = propagate_to_labels(predictor, stored(N_SLICES, 10, 13), PROMPTS, out, **SETTINGS)
+    assert report.resumed and report.complete
 
 
 KILLED = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,12 +18,13 @@ import pytest
 import zarr
 
 from src_core.errors import SessionError
-from src_core.labels import LabelVolume
+from src_core.labels import LabelVolume, files
 from src_core.session import DrawnPrompts, Session, go_on, open_session, replay
 from src_core.session import journal as journal_module
 from src_core.session.opening import SAME_BOOT_S
 from src_core.types import PlaneRef
 from src_core.volumes import Volume, open_volume
+from src_core.volumes.fingerprint import data_fingerprint
 from tests.src_core.image_files import write_ome_zarr
 from tests.src_core.sessions import script
 
@@ -294,15 +296,20 @@ def test_a_session_does_not_care_how_the_pixels_are_stored(
 
 
 @pytest.mark.parametrize("grid", [None, "1", [1, 40], [1, 0, 48], [1, 40.0, 48]])
-def test_a_journal_that_names_no_grid_is_that_of_todays_chunks(folder: Path, grid: object) -> None:
+def test_a_journal_that_names_no_grid_is_that_of_todays_chunks(
+    folder: Path, tmp_path: Path, grid: object
+) -> None:
     _worked(folder, 5)
+    pixels = np.asarray(script.volume().array[:])
+    volume = open_volume(zarr.create_array(tmp_path / "a.zarr", data=pixels, chunks=(4, 16, 20)))
     header, *lines = _journal(folder).read_text().splitlines()
     fields = json.loads(header)
     assert fields["image"].pop("fingerprint grid") == [1, 40, 48]
+    fields["image"]["fingerprint"] = data_fingerprint(volume, [4, 16, 20])
     if grid is not None:
         fields["image"]["fingerprint grid"] = grid
     _journal(folder).write_text("\n".join([json.dumps(fields), *lines, ""]))
-    _open(folder).close()
+    _open(folder, volume).close()
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x89PNG\r\n", b"[1]\n", b'{"journal":"other"}\n'])
@@ -504,6 +511,29 @@ def test_a_second_process_may_only_look_until_the_first_has_gone(folder: Path) -
     taken.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_worker_process_that_outlives_its_parent_does_not_keep_the_session(folder: Path) -> None:
+    code = (
+        "import os, signal, sys, time, warnings; from pathlib import Path\n"
+        "warnings.simplefilter('ignore')\n"
+        "from src_core.session.lock import SessionLock\n"
+        "lock = SessionLock(Path(sys.argv[1])); lock.acquire()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os.close(1); time.sleep(60); os._exit(0)\n"
+        "print(child, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    _open(folder).close()
+    lock = folder / "session" / "lock"
+    done = subprocess.run([sys.executable, "-c", code, lock], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        session = _open(folder)
+        assert not session.read_only
+        session.close()
+    finally:
+        os.kill(int(done.stdout), signal.SIGKILL)
+
+
 def test_two_windows_of_one_process_cannot_share_a_session_either(folder: Path) -> None:
     first = _open(folder)
     second = _open(folder)
@@ -569,6 +599,44 @@ def test_a_replay_that_is_cut_short_leaves_what_was_there(folder: Path, tmp_path
     with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else SessionError):
         replay(folder, out, overwrite=True, progress=progress)
     assert np.array_equal(LabelVolume.open(out).array[:], first)
+    assert sorted(tmp_path.iterdir()) == there
+
+
+_DIE_REPLAYING = """
+import os, signal, sys
+from pathlib import Path
+from src_core.labels import files
+from src_core.session import replay
+session, out, moment = sys.argv[1:]
+rename = os.rename
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def rename_and_die(*paths):
+    rename(*paths)
+    die()
+if moment == "between the renames":
+    files.os.rename = rename_and_die
+replay(session, out, overwrite=True, progress=die if moment == "while it goes" else None)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills like that here")
+@pytest.mark.parametrize("moment", ["while it goes", "between the renames"])
+def test_what_a_killed_replay_has_left_is_removed_by_the_next_but_not_that_of_one_at_work(
+    folder: Path, tmp_path: Path, moment: str
+) -> None:
+    _worked(folder, 30)
+    out = tmp_path / "out.zarr"
+    first = replay(folder, out).labels.array[:]
+    there = sorted(tmp_path.iterdir())
+    killed = subprocess.run([sys.executable, "-c", _DIE_REPLAYING, folder, out, moment], timeout=60)
+    assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) > len(there)
+    with files.aside(out) as at_work:
+        at_work.mkdir()
+        with pytest.raises(SessionError, match="already exists"):
+            replay(folder, out)
+        assert np.array_equal(LabelVolume.open(out).array[:], first), "it has its name again"
+        assert at_work.is_dir()
     assert sorted(tmp_path.iterdir()) == there
 
 

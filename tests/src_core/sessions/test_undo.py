@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from src_core.errors import SessionError, VolumeError
 from src_core.prompts import Prompts
 from src_core.session import DrawnPrompts, Session, merge, open_session, relabel, replay
+from src_core.session import journal as journal_module
 from src_core.session_prompts import Wanted, segment_session
 from src_core.types import PlaneRef
 from tests.src_core.sessions import script
@@ -66,6 +69,113 @@ def test_an_undo_that_was_never_finished_is_finished_on_opening(
     again = open_session(script.volume(), folder)
     assert not np.asarray(again.labels.array[:]).any() and again.redo_name == "propagate object 1"
     again.close()
+
+
+def _refusing(patch: pytest.MonkeyPatch, session: Session) -> None:
+    """Let no line of the journal be written any more."""
+    assert session.journal is not None
+    fd, write = session.journal._fd, os.write
+
+    def refuse(at: int, data: Any) -> int:
+        if at == fd:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(at, data)
+
+    patch.setattr(journal_module.os, "write", refuse)
+
+
+def _die(session: Session) -> None:
+    """End like a killed process, with lines that were never written."""
+    journal, session.journal = session.journal, None
+    assert journal is not None
+    journal.close()
+
+
+def test_an_undo_that_the_disk_cut_short_before_it_refused_the_journal_is_finished_on_opening(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(script.volume(), folder)
+    script.propagate(session, 1, np.random.default_rng(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(session.labels, "write_box", _full_after(3, session.labels.write_box))
+        with pytest.raises(SessionError, match="only half done"):
+            session.undo()
+        _refusing(patch, session)
+        session.select(3)
+        session.flush()
+        assert session.problem is not None
+        _die(session)
+    again = open_session(script.volume(), folder)
+    assert not np.asarray(again.labels.array[:]).any() and again.redo_name == "propagate object 1"
+    again.close()
+
+
+@pytest.mark.parametrize("direction", ["undo", "redo"])
+def test_an_undo_that_neither_labels_nor_journal_have_room_for_is_taken_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    session = open_session(script.volume(), folder)
+    script.propagate(session, 1, np.random.default_rng(0))
+    if direction == "redo":
+        session.undo()
+    session.flush()
+    found, again = script.state(session), session.undo if direction == "undo" else session.redo
+    with monkeypatch.context() as patch:
+        _refusing(patch, session)
+        write, left = session.labels.write_box, [3]
+
+        def full_once(*args: Any, **options: Any) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise SessionError("the disk is full")
+            write(*args, **options)
+
+        patch.setattr(session.labels, "write_box", full_once)
+        with pytest.raises(
+            SessionError, match=f"there was no {direction} of “propagate object 1”: the disk is full"
+        ):
+            again()
+        assert script.state(session) == found
+        _die(session)
+    opened = open_session(script.volume(), folder)
+    assert script.state(opened) == found
+    if direction == "redo":
+        opened.redo()
+    _all_there_and_back(opened, folder)
+
+
+def test_an_undo_that_was_taken_back_is_in_the_journal_like_one_that_was_redone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "RETRY_S", 0.0)
+    session = open_session(script.volume(), folder)
+    script.propagate(session, 1, np.random.default_rng(0))
+    session.flush()
+    found = script.state(session)
+    with monkeypatch.context() as patch, pytest.raises(SessionError, match="there was no undo"):
+        _refusing(patch, session)
+        write = session.labels.write_box
+        patch.setattr(session.labels, "write_box", _full_after(0, write))
+        session.undo()
+    assert script.state(session) == found
+    _made_again(session, folder)
+    _all_there_and_back(session, folder)
+
+
+def test_nothing_is_painted_while_an_undo_is_half_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session(script.volume(), folder)
+    script.propagate(session, 1, np.random.default_rng(0))
+    stroke = (Z2, (0, 0, 3, 4), np.zeros((3, 4), np.uint32), np.ones((3, 4), np.uint32))
+    with monkeypatch.context() as patch, pytest.raises(SessionError, match="half done"):
+        patch.setattr(session.labels, "write_box", _full_after(3, session.labels.write_box))
+        session.undo()
+    with pytest.raises(SessionError, match="nothing is painted as long as the undo of “propagate object 1”"):
+        session.record([stroke])
+    session.undo()
+    assert not session.objects[1].anchors
+    session.record([stroke])
+    assert session.objects[1].anchors == {Z2}
+    session.close()
 
 
 def test_damaged_labels_do_not_keep_an_undo_waiting_for_ever(

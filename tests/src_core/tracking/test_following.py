@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,9 +12,12 @@ import pytest
 
 from src_core import open_volume, session_automatic
 from src_core.embeddings import EmbeddingCache
+from src_core.errors import SessionError
 from src_core.labels import LabelVolume
+from src_core.locks import sole_writer
 from src_core.session.opening import open_session
-from src_core.session_automatic import Following
+from src_core.session_automatic import Following, stack_to_session
+from src_core.stepping import Stepwise
 from src_core.tracking import Tracked, track_labels
 from src_core.types import PlaneRef
 
@@ -61,3 +64,41 @@ def test_tracks_have_the_ids_of_the_objects_also_of_those_that_were_there(
     assert (progress.made, progress.left_out) == (0, 4) and again.points is not None
     assert np.array_equal(again.points, first.points) and again.graph == first.graph
     assert not list(tmp_path.glob("**/*automatic*")), "the search is not kept"
+
+
+@pytest.mark.parametrize("what", ["stack_steps", "track_steps"])
+def test_a_search_that_is_given_up_lets_go_of_what_it_has_locked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    outs: list[Path] = []
+
+    def searching(predictor: Any, volume: Any, out: Path, **_: Any) -> Generator[tuple[int, int], None, None]:
+        outs.append(out)
+        with sole_writer(out):
+            yield 0, 4
+
+    kept: list[Iterator[tuple[int, int]]] = []
+
+    class Kept(Stepwise[None]):
+        """Like in a Python that does not drop at once what nobody needs any more."""
+
+        def __iter__(self) -> Iterator[tuple[int, int]]:
+            kept.append(super().__iter__())
+            return kept[-1]
+
+    monkeypatch.setattr(session_automatic, what, searching)
+    monkeypatch.setattr(session_automatic, "Stepwise", Kept)
+    volume = open_volume(np.zeros((4, *SHAPE), np.uint8), axes="tyx" if what == "track_steps" else "zyx")
+    session = open_session(volume, tmp_path / "session")
+    cache = cast(EmbeddingCache, SimpleNamespace(predictor=None, volume=volume, channel=None, get=None))
+    steps = (
+        Following(session, cache, "t").steps()
+        if what == "track_steps"
+        else stack_to_session(session, cache, axis="z")
+    )
+    next(steps)
+    with pytest.raises(SessionError), sole_writer(outs[0]):
+        pass
+    cast(Generator[Any, None, None], steps).close()
+    with sole_writer(outs[0]):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from src_core import Predictor, open_volume
 from src_core.automatic import SearchSettings, Thresholds
 from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.labels import LabelVolume
+from src_core.propagation import request
 from src_core.synthetic import make_stack
 from src_core.tracking import (
     Series,
@@ -179,7 +181,8 @@ def test_labels_without_time_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_series_is_found_and_followed(tmp_path: Path, depth: int) -> None:
+def test_a_series_is_found_and_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
+    monkeypatch.setattr(request, "data_fingerprint", looked := Mock(wraps=request.data_fingerprint))
     stack = make_stack(8_000_310, (3, 96, 96), "nuclei", 10.0)
     # Each time point is moved by two pixels.
     frames = np.stack([np.roll(stack.image[1], 2 * t, 1) for t in range(3)])
@@ -197,6 +200,7 @@ def test_a_series_is_found_and_followed(tmp_path: Path, depth: int) -> None:
         ids = set(np.unique(labels.read_plane(axis, 0, t)).tolist()) - {0}
         assert ids == set(tracking.ids_at(t).values())
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"], "nothing is left beside it"
+    looked.assert_called_once()  # not for every time point
 
 
 def test_a_run_killed_while_it_renames_goes_on_to_the_same_labels(
