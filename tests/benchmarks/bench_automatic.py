@@ -112,7 +112,9 @@ def drawn_stacks() -> Iterator[tuple[str, Any, NDArray[np.int64]]]:
         radius = float(np.random.default_rng(n).uniform(10, 20))
         stack = make_stack(FIRST_SEED + n, STACK_SHAPE, families[n % len(families)], radius)
         axes = "zyxc" if stack.image.ndim == 4 else "zyx"
-        yield f"{stack.family} {n}", open_volume(stack.image, axes=axes), stack.labels.astype(np.int64)
+        scale = {"z": stack.z_step_px, "y": 1.0, "x": 1.0}
+        volume = open_volume(stack.image, axes=axes, scale=scale)
+        yield f"{stack.family} {n}", volume, stack.labels.astype(np.int64)
 
 
 def real_stacks() -> Iterator[tuple[str, Any, NDArray[np.int64]]]:
