@@ -46,9 +46,9 @@ class SideView:
         (row, column), (y0, x0, y1, x1) = self.through, mask.box
         crop = mask.crop()
         if y0 <= row < y1:
-            self._rows[index] = (x0, crop[row - y0])
+            self._rows[index] = (x0, crop[row - y0].copy())
         if x0 <= column < x1:
-            self._columns[index] = (y0, crop[:, column - x0])
+            self._columns[index] = (y0, crop[:, column - x0].copy())
 
     def rated(
         self, predictor: Predictor, volume: Volume, axis: str, *, t: int = 0, c: int | None = None

@@ -178,13 +178,15 @@ def memory(predictor: Predictor, _: int | None) -> Rows:
     """Peak of Python's memory for stacks of different length."""
     rows: Rows = {}
     stack = make_stack(FIRST_SEED + 60, (6, 96, 96), "nuclei", 12.0)
-    for count in (6, 24):
-        image = np.concatenate([stack.image, stack.image[::-1]] * 2)[:count]
+    for count in (6, 24, 96):
+        image = np.concatenate([stack.image, stack.image[::-1]] * 8)[:count]
         with tempfile.TemporaryDirectory() as folder:
             tracemalloc.start()
             segment_stack(
                 predictor,
-                open_volume(image),
+                open_volume(
+                    image, contrast_limits=(0, 255)
+                ),  # the sample for estimating them grows, to a limit
                 Path(folder) / "a.zarr",
                 search=SearchSettings(points_per_side=10),
             )
