@@ -122,7 +122,8 @@ def stack_to_session(
     )
     report = yield from Stepwise(steps).told(AutomaticProgress)
     scores = {
-        k: {PlaneRef(axis, z, t): score for z, score in found.scores.items()}
+        # what looks wrong from the side is wrong on its slices: those come first in the queue
+        k: {PlaneRef(axis, z, t): score * found.side for z, score in found.scores.items()}
         for k, found in report.objects.items()
     }
     yield from _drafts(session, lambda p: report.labels.read_plane(axis, p.index, t), scores)

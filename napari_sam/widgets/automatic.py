@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from magicgui.widgets import ComboBox, Container, FloatSlider, Label, PushButton, RangeSlider, SpinBox
+from magicgui.widgets import ComboBox, Container, FloatSlider, Label, PushButton, SpinBox
 
 from napari_sam.layers import OnScreen
 from napari_sam.proposals import Proposals
 from napari_sam.registry import attach
 from napari_sam.tracks import show_tracks, time_of
+from napari_sam.widgets.span import slice_span
 from src_core.automatic import MaskRecord, Thresholds, label_image, select
 from src_core.linking import LinkSettings
 from src_core.session_automatic import (
@@ -65,7 +66,7 @@ class AutomaticWidget(Container):
             tooltip="Search some slices and carry what is found through the others; search all and link it; "
             "or follow objects through time, divisions included",
         )  # fmt: skip
-        self.span = RangeSlider(label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice")
+        self.span = slice_span("First and last slice")
         self.run = PushButton(text=STACK, tooltip="With the thresholds above. Stopped, it goes on later")
         self.stop = PushButton(text="Stop", tooltip="Go on later from here (Shift-G)", enabled=False)
         self.report = Label(value="")

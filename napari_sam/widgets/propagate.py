@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, RangeSlider, TextEdit
-from superqt import QLabeledRangeSlider
+from magicgui.widgets import CheckBox, ComboBox, Container, PushButton, TextEdit
 
 from napari_sam.registry import attach
+from napari_sam.widgets.span import slice_span
 from src_core.session_propagation import PropagationProgress
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ class PropagateWidget(Container):
         self.direction = ComboBox(
             label="direction", choices=[BOTH, FORWARDS, BACKWARDS], tooltip="Seen from the slice on screen"
         )
-        self.span = RangeSlider(
-            label="slices", min=0, max=1, value=(0, 1), tooltip="First and last slice to fill"
-        )
+        self.span = slice_span("First and last slice to fill")
         self.follow = CheckBox(text="follow on screen", tooltip="Show the slices while they are filled")
         self.run = PushButton(text="Propagate", tooltip="From the slices you kept (G)")
         self.stop = PushButton(text="Stop", tooltip="What has been done stays (Shift-G)", enabled=False)
@@ -40,8 +38,6 @@ class PropagateWidget(Container):
         self.report.native.setReadOnly(True)
         self.report.native.setPlaceholderText("Choose an image in the panel Segment and keep a mask first.")
         self.report.min_height = 70
-        # The numbers at the handles say the same, and those at the ends are cut off in a narrow panel.
-        self.span.native.setEdgeLabelMode(QLabeledRangeSlider.EdgeLabelMode.NoLabel)
         super().__init__(
             widgets=[self.objects, self.direction, self.span, self.follow, self.run, self.stop, self.report],
             labels=True,
