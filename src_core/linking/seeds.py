@@ -96,7 +96,9 @@ def grow(
         sure: dict[int, FoundObject] = {}
         for k, candidate in found.items():
             if len(candidate.scores) >= least and candidate.confidence >= settings.min_confidence:
-                candidate.side = sides[k].rated(predictor, volume, axis, t=t, c=c)
+                candidate.side = sides[k].rated(
+                    predictor, volume, axis, start=start, stop=stop, t=t, c=c
+                )
                 if candidate.confidence >= settings.min_confidence:
                     sure[k] = candidate
             yield {}

@@ -79,6 +79,12 @@ def test_objects_on_too_few_slices_are_debris() -> None:
     assert debris(objects, 0.05, 2) == [2] and debris(objects, 0.05) == []
 
 
+def test_one_slice_of_a_stack_is_not_looked_at_from_the_side(tmp_path: Path) -> None:
+    volume = open_volume(make_stack(8_000_315, (8, 96, 96), "nuclei", 10.0).image)
+    report = segment_stack(Predictor.load("nano", "cpu"), volume, tmp_path / "a.zarr", start=5, stop=6)
+    assert report.objects and all(found.side == 1 for found in report.objects.values())
+
+
 def test_nothing_stays_that_is_not_sure_enough(tmp_path: Path) -> None:
     volume = open_volume(make_stack(8_000_315, (6, 96, 96), "nuclei", 10.0).image)
     predictor = Predictor.load("nano", "cpu")
