@@ -58,6 +58,7 @@ def test_what_stays_is_drawn_and_counted(tmp_path: Path) -> None:
     shelf.put_walked(2, 1, {1: PackedMask.of(leak)})
     shelf.put_walked(1, 3, {3: PackedMask.of(b)})
     shelf.put_walked(3, 7, {7: PackedMask.of(leak)})  # what a killed run had begun
+    shelf.put_walked(2, 3, {3: PackedMask.of(b)})  # and what it had rounded to another end
     candidates = {
         1: FoundObject({1: 0.5, 2: 0.5}, 2 * int(leak.sum())),
         2: FoundObject({1: 0.9}, int(a.sum()), side=0.9),
