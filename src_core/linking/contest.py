@@ -56,7 +56,7 @@ def contest(
     slices = [index for index in slices if any(index in found.scores for found in candidates.values())]
     shared: Counter[Pair] = Counter()
     for done, index in enumerate(slices, start=1):
-        masks = {k: mask for k, mask in shelf.walked(index).items() if k in candidates}
+        masks = shelf.walked(index, candidates)
         ids = list(masks)
         for i, j, n in overlaps(list(masks.values()), list(masks.values())):
             if i < j:
@@ -65,7 +65,7 @@ def contest(
     ids_of = {k: n for n, k in enumerate(winners(candidates, shared), start=1)}
     objects = {n: FoundObject(side=candidates[k].side) for k, n in ids_of.items()}
     for done, index in enumerate(slices, start=len(slices) + 1):
-        masks = shelf.walked(index)
+        masks = shelf.walked(index, candidates)
         here = [k for k in ids_of if k in masks]
         if here:
             plane = np.zeros(masks[here[0]].shape, np.uint32)

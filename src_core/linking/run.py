@@ -49,7 +49,7 @@ def segment_stack(
 
     Memory does not grow with the number of slices, but for a few numbers an object: masks wait on disk, in the
     folder of the labels, until the run is complete. A run that was killed or cancelled goes on when it is asked
-    again for the same; thresholds and linking may then be others, as long as the search is the same.
+    again for the same; thresholds and linking may then be others, as long as search and method are the same.
 
     Parameters
     ----------
@@ -141,9 +141,7 @@ def stack_steps(
         **(known or described(predictor, volume, c)),
         "planes": [axis, first, end, t, c],
         "search": asdict(search or SearchSettings()),
-        "method": links.method
-        if links.method == "link"
-        else [asdict(links), asdict(thresholds or Thresholds())],
+        "method": links.method,
     }
     with sole_writer(out):
         labels, shelf, resumed = labels_of_run(volume, out, request, overwrite=overwrite)

@@ -59,11 +59,11 @@ def grow(
     t: int,
     c: int | None,
     **options: Any,
-) -> Iterator[dict[int, FoundObject]]:
+) -> Iterator[tuple[int, dict[int, FoundObject]]]:
     """Propagate seeds of one slice, and look at what comes of them from the side.
 
-    Their masks go to the shelf. Yields what is complete, a few objects at a time, and nothing in between.
-    Those on fewer than `min_slices` slices, and those that are not sure enough, are none.
+    All of it goes to the shelf. Yields how many more seeds are through, and what has come of them, a few at a time;
+    (0, {}) in between. Objects on fewer than `min_slices` slices, and those that are not sure enough, are none.
     """
     step = max(1, MAX_BYTES // (4 * int(np.prod(volume.plane_shape(axis)))))
     least = min(settings.min_slices, stop - start)
@@ -92,15 +92,16 @@ def grow(
                 found[k].volume_px += mask.area
             if here:
                 shelf.put_walked(walked.index, group, here)
-            yield {}
+            yield 0, {}
         sure: dict[int, FoundObject] = {}
         for k, candidate in found.items():
             if len(candidate.scores) >= least and candidate.confidence >= settings.min_confidence:
-                candidate.side = sides[k].rated(predictor, volume, axis, t=t, c=c)
+                candidate.side = sides[k].rated(predictor, volume, axis, start=start, stop=stop, t=t, c=c)
                 if candidate.confidence >= settings.min_confidence:
                     sure[k] = candidate
-            yield {}
-        yield sure
+            yield 0, {}
+        shelf.put_candidates(group, sure)
+        yield len(part), sure
 
 
 def drop(
@@ -108,13 +109,13 @@ def drop(
 ) -> None:
     """Take objects out again, of the labels too."""
     slices = {z for k in ids for z in objects.pop(k).scores}
-    _erase(labels, lambda plane: np.isin(plane, ids), slices, axis=axis, t=t)
+    erase(labels, lambda plane: np.isin(plane, ids), slices, axis=axis, t=t)
 
 
-def _erase(
+def erase(
     labels: LabelVolume,
     which: Callable[[NDArray[np.uint32]], NDArray[np.bool_]],
-    slices: set[int],
+    slices: Iterable[int],
     *,
     axis: str,
     t: int,

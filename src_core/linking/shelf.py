@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from src_core.automatic.records import MaskRecord
 from src_core.labels import LabelVolume, create_own_labels
 from src_core.labels.files import disk_errors
+from src_core.linking.report import FoundObject
 from src_core.masks import PackedMask
 from src_core.propagation.request import may_write
 from src_core.propagation.store import Arrays, RunStore, keys, mask_arrays, mask_from, packed
@@ -68,20 +70,52 @@ class RecordShelf(RunStore):
         return records
 
     def put_walked(self, index: int, group: int, masks: Mapping[int, PackedMask]) -> None:
-        """Keep the masks (id -> mask) that a group of candidates has on one slice; they may overlap."""
+        """Keep the masks (id -> mask) that a group of candidates has on one slice; they may overlap.
+
+        They count as soon as the group is noted: see `put_candidates`.
+        """
         arrays: Arrays = {}
         for k, mask in masks.items():
             arrays |= mask_arrays(str(k), mask)
         with disk_errors(f"store the run's state in {self.folder}"):
-            self.replace(f"walked-{index}-{group}.npz", packed(arrays))
+            # A folder a slice: looking through all files for those of one slice would take longer with every slice.
+            (self.folder / f"walked-{index}").mkdir(exist_ok=True)
+            self.replace(f"walked-{index}/{group}.npz", packed(arrays))
 
-    def walked(self, index: int) -> dict[int, PackedMask]:
-        """Return the masks of all candidates on one slice, by id."""
+    def walked(self, index: int, candidates: Mapping[int, FoundObject]) -> dict[int, PackedMask]:
+        """Return the masks of candidates on one slice, by id; those that a killed run has left are none."""
         found: dict[int, PackedMask] = {}
-        for path in self.folder.glob(f"walked-{index}-*.npz"):
-            arrays = self.read(path.name)
-            found |= {int(key): mask_from(arrays, key) for key in keys(arrays)}
+        for path in self.folder.glob(f"walked-{index}/*.npz"):
+            arrays = self.read(f"walked-{index}/{path.name}")
+            here = (k for k in keys(arrays) if int(k) in candidates and index in candidates[int(k)].scores)
+            found |= {int(key): mask_from(arrays, key) for key in here}
         return dict(sorted(found.items()))
+
+    def put_candidates(self, group: int, candidates: Mapping[int, FoundObject]) -> None:
+        """Keep what has become of a group of seeds, whose masks are on the shelf."""
+        self.note(
+            {k: (found.scores, found.volume_px, found.side) for k, found in candidates.items()},
+            f"group-{group}",
+        )
+
+    def candidates(self, before: int) -> dict[int, FoundObject]:
+        """Return the candidates of all groups that begin before an id, by id."""
+        found: dict[int, FoundObject] = {}
+        for path in self.folder.glob("group-*.json"):
+            if int(path.stem.removeprefix("group-")) < before:
+                for k, (scores, volume, side) in self.noted(path.stem).items():
+                    found[int(k)] = FoundObject({int(z): s for z, s in scores.items()}, volume, side)
+        return dict(sorted(found.items()))
+
+    def forget_walks(self) -> None:
+        """Remove what has come of seeds; what was found on searched slices stays."""
+        with disk_errors(f"remove the run's state in {self.folder}"):
+            # First what says which of the others count: half a removal must not look like walks.
+            (self.folder / "note.json").unlink(missing_ok=True)
+            for path in self.folder.glob("group-*.json"):
+                path.unlink()
+            for path in self.folder.glob("walked-*"):
+                shutil.rmtree(path)
 
     def note(self, value: Any, name: str = "note") -> None:
         """Keep a JSON value, which replaces the last of this name."""

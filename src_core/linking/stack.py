@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from src_core.linking.bridging import bridge, drawn, gaps
 from src_core.linking.contest import contest
 from src_core.linking.graph import Links, Node
 from src_core.linking.report import FoundObject
-from src_core.linking.seeds import grow, new_objects, seed_slices
+from src_core.linking.seeds import erase, grow, new_objects, seed_slices
 from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import RecordShelf
 from src_core.predictor import Predictor
@@ -138,25 +139,22 @@ class StackRun:
     def seeds(self) -> Generator[tuple[int, int], None, dict[int, FoundObject] | None]:
         """Search some slices, propagate what is new on each, and let what comes of it contest; None if cancelled."""
         wanted = seed_slices(self.slices.start, self.slices.stop, self.links.seed_step)
-        note = self.shelf.noted() or {"done": [], "next": 1, "candidates": {}}
-        candidates = {
-            int(k): FoundObject({int(z): s for z, s in scores.items()}, volume, side)
-            for k, (scores, volume, side) in note["candidates"].items()
-        }
+        note = self._walks()
+        candidates = self.shelf.candidates(note["next"] + note["grown"])
         total = 2 * len(wanted)
         if not (yield from self._searched_all(wanted, total)):
             return None
         for n, index in enumerate(wanted, start=len(wanted)):
             if index not in note["done"]:
-                there = {k: mask for k, mask in self.shelf.walked(index).items() if k in candidates}
-                fresh = new_objects(self.records(index), there.values())
-                for grown in grow(
+                earlier = {k: c for k, c in candidates.items() if k < note["next"]}
+                fresh = new_objects(self.records(index), self.shelf.walked(index, earlier).values())
+                for through, grown in grow(
                     self.predictor,
                     self.volume,
                     self.shelf,
                     index,
-                    fresh,
-                    note["next"],
+                    fresh[note["grown"] :],
+                    note["next"] + note["grown"],
                     self.links,
                     start=self.slices.start,
                     stop=self.slices.stop,
@@ -164,12 +162,13 @@ class StackRun:
                     embed=self.embed,
                 ):
                     candidates |= grown
+                    if through:
+                        note["grown"] += through
+                        self.shelf.note(note)
                     if self.cancelled():
                         return None
                     yield n, total
-                note["next"] += len(fresh)
-                note["done"].append(index)
-                note["candidates"] = {k: (c.scores, c.volume_px, c.side) for k, c in candidates.items()}
+                note |= {"next": note["next"] + len(fresh), "grown": 0, "done": [*note["done"], index]}
                 self.shelf.note(note)
             yield n + 1, total
         deciding = Stepwise(
@@ -180,3 +179,18 @@ class StackRun:
                 return None
             yield total, total
         return deciding.found
+
+    def _walks(self) -> dict[str, Any]:
+        """Return how far walks have come: searched slices that are done, the next id, and the seeds through since.
+
+        Walks that began with other thresholds or settings are forgotten.
+        """
+        asked = [asdict(self.links), asdict(self.thresholds)]
+        note: dict[str, Any] = self.shelf.noted() or {}
+        if note.get("asked") != asked:
+            if note:  # they may have been drawn already
+                erase(self.labels, lambda plane: plane > 0, self.slices, axis=self.axis, t=self.t)
+            self.shelf.forget_walks()
+            note = {"asked": asked, "done": [], "next": 1, "grown": 0}
+            self.shelf.note(note)
+        return note

@@ -51,37 +51,62 @@ class SideView:
             self._columns[index] = (y0, crop[:, column - x0].copy())
 
     def rated(
-        self, predictor: Predictor, volume: Volume, axis: str, *, t: int = 0, c: int | None = None
+        self,
+        predictor: Predictor,
+        volume: Volume,
+        axis: str,
+        *,
+        start: int | None = None,
+        stop: int | None = None,
+        t: int = 0,
+        c: int | None = None,
     ) -> float:
         """Return how well the object fits what is seen on these planes, 0 to 1: the mean of both.
 
-        It is the IoU that the network predicts for its own answer times that of the answer with the object.
+        It is the IoU that the network predicts for its own answer times that of the answer with the object. Of a
+        single slice there is nothing to see from the side: 1.
 
         Parameters
         ----------
         predictor, volume, t, c
             The network, the image, time point and channel.
-        axis
-            The axis across the slices.
+        axis, start, stop
+            The axis across the slices, and the half-open range of slices that are shown; all of them by default.
+
+        Raises
+        ------
+        VolumeError
+            The image cannot be read.
         """
+        slices = volume.planes(axis, start, stop)
+        if len(slices) == 1:
+            return 1.0
         rated = []
         for across, index, lines in zip(
             volume.plane_axes(axis), self.through, (self._rows, self._columns), strict=True
         ):
             cut = np.zeros(volume.plane_shape(across), np.bool_)
-            by_slice = cut if volume.plane_axes(across)[0] == axis else cut.T
+            upright = volume.plane_axes(across)[0] == axis
+            by_slice = cut if upright else cut.T
             for n, (first, line) in lines.items():
                 by_slice[n, first : first + len(line)] = line
             if cut.any():
                 plane = isotropic(volume, across, c).plane_at(PlaneRef(across, index, t), c)
-                rated.append(_rated(predictor, plane, cut))
+                # Beyond the range the picture would go on where the object may not.
+                height, width = cut.shape
+                frame = (
+                    (slices.start, 0, slices.stop, width)
+                    if upright
+                    else (0, slices.start, height, slices.stop)
+                )
+                rated.append(_rated(predictor, plane, cut, frame))
         return float(np.mean(rated)) if rated else 0.0
 
 
-def _rated(predictor: Predictor, plane: Plane, cut: Mask) -> float:
-    """Show the network a cut on its plane, which has square pixels, and what lies around it."""
+def _rated(predictor: Predictor, plane: Plane, cut: Mask, frame: Box) -> float:
+    """Show the network a cut on its plane, which has square pixels, and what lies around it within a frame."""
     stretch = np.array(plane.shape) / cut.shape
-    box = _surroundings(bounds(cut), stretch, plane.shape)
+    box = _surroundings(bounds(cut), stretch, frame)
     picture, _ = plane.rgb8_part(box, (box[2] - box[0], box[3] - box[1]))
     rows, columns = (
         np.minimum(((np.arange(low, high) + 0.5) / factor).astype(np.intp), n - 1)
@@ -93,10 +118,11 @@ def _rated(predictor: Predictor, plane: Plane, cut: Mask) -> float:
     return float(found.scores[0]) * found.presence * iou(found.masks[0], own)
 
 
-def _surroundings(box: Box, stretch: NDArray[np.float64], shape: tuple[int, int]) -> Box:
-    """Return what is shown of a plane of `shape` around a box in pixels that are stretched there."""
+def _surroundings(box: Box, stretch: NDArray[np.float64], frame: Box) -> Box:
+    """Return what is shown of a plane around a box within a frame, both in pixels that are stretched there."""
     low, high = (np.array(corner) * stretch for corner in (box[:2], box[2:]))
     margin = np.maximum(AROUND_PX, AROUND * (high - low))
-    y0, x0 = np.maximum(0, np.floor(low - margin)).astype(int).tolist()
-    y1, x1 = np.minimum(shape, np.ceil(high + margin)).astype(int).tolist()
+    first, end = (np.rint(np.array(corner) * stretch) for corner in (frame[:2], frame[2:]))
+    y0, x0 = np.maximum(first, np.floor(low - margin)).astype(int).tolist()
+    y1, x1 = np.minimum(end, np.ceil(high + margin)).astype(int).tolist()
     return y0, x0, y1, x1

@@ -150,8 +150,8 @@ class RunStore:
     def is_sound(self) -> bool:
         """Say whether every file of the state can be read."""
         try:
-            for path in self.folder.glob("*.npz"):
-                self.read(path.name)
+            for path in self.folder.rglob("*.npz"):
+                self.read(str(path.relative_to(self.folder)))
             for path in self.folder.glob("*.json"):
                 self.read_json(path.name)
         except SessionError:

@@ -58,6 +58,7 @@ def test_what_stays_is_drawn_and_counted(tmp_path: Path) -> None:
     shelf.put_walked(2, 1, {1: PackedMask.of(leak)})
     shelf.put_walked(1, 3, {3: PackedMask.of(b)})
     shelf.put_walked(3, 7, {7: PackedMask.of(leak)})  # what a killed run had begun
+    shelf.put_walked(2, 3, {3: PackedMask.of(b)})  # and what it had rounded to another end
     candidates = {
         1: FoundObject({1: 0.5, 2: 0.5}, 2 * int(leak.sum())),
         2: FoundObject({1: 0.9}, int(a.sum()), side=0.9),
@@ -77,6 +78,12 @@ def test_what_stays_is_drawn_and_counted(tmp_path: Path) -> None:
 def test_objects_on_too_few_slices_are_debris() -> None:
     objects = {1: candidate(100, 0.9), 2: candidate(100, 0.9, slices=1)}
     assert debris(objects, 0.05, 2) == [2] and debris(objects, 0.05) == []
+
+
+def test_one_slice_of_a_stack_is_not_looked_at_from_the_side(tmp_path: Path) -> None:
+    volume = open_volume(make_stack(8_000_315, (8, 96, 96), "nuclei", 10.0).image)
+    report = segment_stack(Predictor.load("nano", "cpu"), volume, tmp_path / "a.zarr", start=5, stop=6)
+    assert report.objects and all(found.side == 1 for found in report.objects.values())
 
 
 def test_nothing_stays_that_is_not_sure_enough(tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ def test_objects_of_a_label_image_become_records_with_their_ids() -> None:
     assert found[4_000_000_000].score == 1.0
 
 
-@pytest.mark.parametrize("name", ["slice-1.npz", "note.json", "walked-1-1.npz"])
+@pytest.mark.parametrize("name", ["slice-1.npz", "note.json", "walked-1/1.npz", "group-1.json"])
 def test_a_run_whose_state_is_damaged_says_so_and_can_be_begun_again(
     name: str, predictor: Predictor, volume: Volume, tmp_path: Path
 ) -> None:

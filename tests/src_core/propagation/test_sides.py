@@ -49,8 +49,26 @@ def test_a_column_is_rated_lower_than_the_object(predictor: Predictor, step: flo
 
 
 def test_only_what_lies_around_the_object_is_shown() -> None:
-    assert _surroundings((10, 20, 20, 120), np.array((4.0, 1.0)), (400, 1000)) == (0, 0, 120, 220)
-    assert _surroundings((50, 500, 52, 510), np.array((1.0, 1.0)), (400, 1000)) == (18, 468, 84, 542)
+    assert _surroundings((10, 20, 20, 120), np.array((4.0, 1.0)), (0, 0, 100, 1000)) == (0, 0, 120, 220)
+    assert _surroundings((50, 500, 52, 510), np.array((1.0, 1.0)), (0, 0, 400, 1000)) == (18, 468, 84, 542)
+    assert _surroundings((50, 500, 52, 510), np.array((2.5, 1.0)), (45, 0, 55, 1000)) == (112, 468, 138, 542)
+
+
+@pytest.mark.parametrize("axis", ["z", "y"])
+def test_an_object_that_goes_on_beyond_the_range_is_rated_within_it(predictor: Predictor, axis: str) -> None:
+    truth = ball(11.0, 1.5)
+    volume = open_volume(image(truth), scale={"z": 1.5, "y": 1.0, "x": 1.0})
+    along = volume.spatial_axes.index(axis)
+    middle = (np.flatnonzero(truth.any(tuple({0, 1, 2} - {along}))).mean()).astype(int)
+    start, stop = int(middle) - 2, int(middle) + 3
+    planes = np.moveaxis(truth, along, 0)
+    view = SideView(innermost(planes[start]))
+    for index in range(start, stop):
+        view.add(index, PackedMask.of(planes[index]))
+    within = view.rated(predictor, volume, axis, start=start, stop=stop)
+    assert within > 0.75 and within > view.rated(predictor, volume, axis) + 0.1
+    one = view.rated(predictor, volume, axis, start=start, stop=start + 1)
+    assert one == 1.0, "from the side, one slice is a line"
 
 
 def test_an_object_that_the_planes_miss_is_rated_nothing(predictor: Predictor) -> None:
