@@ -102,9 +102,10 @@ def stack_to_session(
     Yields
     ------
     AutomaticProgress
-        After every slice.
+        After every slice; from seeds, after each that is searched and again when its objects have been followed.
     """
     out = workspace(session, axis, t)
+    unit = "slice" if links is not None and links.method == "link" else "step"
     steps = stack_steps(
         embeddings.predictor,
         embeddings.volume,
@@ -120,7 +121,7 @@ def stack_to_session(
         embed=lambda index: embeddings.get(PlaneRef(axis, index, t)),
         overwrite=True,
     )
-    report = yield from Stepwise(steps).told(AutomaticProgress)
+    report = yield from Stepwise(steps).told(partial(AutomaticProgress, unit=unit))
     scores = {
         # what looks wrong from the side is wrong on its slices: those come first in the queue
         k: {PlaneRef(axis, z, t): score * found.side for z, score in found.scores.items()}

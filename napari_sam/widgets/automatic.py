@@ -269,7 +269,8 @@ class AutomaticWidget(Container):
     def _progressed(self, progress: Progress | None, left: float | None) -> None:
         self._update()
         if isinstance(progress, AutomaticProgress) and progress.unit != "point":
-            what = "searched" if progress.plane is None else "written"
+            searched = "done" if progress.unit == "step" else "searched"
+            what = searched if progress.plane is None else "written"
             time = "" if left is None else f", about {left:.0f} s left"
             self.report.value = f"{progress.done} of {progress.total} {progress.unit}s {what}{time}"
 
