@@ -60,17 +60,20 @@ def main() -> None:
     torch.set_grad_enabled(False)
     predictor = Predictor.load(options.weights, "cpu")
     found: dict[str, list[tuple[int, Levels]]] = {"click": [], "box": [], "mask": []}
+    done: dict[str, list[tuple[float, int]]] = {kind: [] for kind in found}
     for first in FIRST_SEEDS:
         for n, (radius, family) in enumerate(((r, f) for r in options.radii for f in FAMILIES), start=1):
             stack = make_stack(first + n, (1, options.side, options.side), family, float(radius))
             embedding = predictor.embed(stack.image[0], lazily=True)
             for truth in chosen(stack.labels[0], radius, first + n, options.objects):
                 y0, x0, y1, x1 = bounds(truth)
-                for kind, answers in asked(predictor, embedding, truth, radius).items():
+                for kind, prompt in prompts(truth, radius).items():
+                    answers = asked(predictor, embedding, prompt, truth, many=kind == "click")
                     found[kind].append((max(y1 - y0, x1 - x0), answers))
+                    done[kind].append(as_predicted(predictor, stack.image[0], prompt, truth))
                 embedding.shrink(0)
     for kind, answers in found.items():
-        print(table(kind, answers), flush=True)
+        print(table(kind, answers, done[kind]), flush=True)
 
 
 def chosen(labels: NDArray[np.uint16], radius: int, seed: int, count: int) -> list[Mask]:
@@ -91,30 +94,41 @@ def chosen(labels: NDArray[np.uint16], radius: int, seed: int, count: int) -> li
     return whole
 
 
-def asked(predictor: Predictor, embedding: Embedding, truth: Mask, radius: int) -> dict[str, Levels]:
-    """Return every level's answer to every kind of prompt."""
-    point = innermost(truth)
+def prompts(truth: Mask, radius: int) -> dict[str, Prompts]:
+    """Return one of every kind: the mask is a little off."""
     shift = (max(1, radius // 8), -max(1, radius // 10))
     shifted = ndi.shift(truth.astype(np.uint8), shift, order=0).astype(np.bool_)
-    prompts = {
-        "click": (Prompts([point]), (*point, point[0] + 1, point[1] + 1)),
-        "box": (Prompts(box_yxyx=bounds(truth)), bounds(truth)),
-        "mask": (Prompts(mask=shifted), bounds(truth)),
+    return {
+        "click": Prompts([innermost(truth)]),
+        "box": Prompts(box_yxyx=bounds(truth)),
+        "mask": Prompts(mask=shifted),
     }
+
+
+def asked(predictor: Predictor, embedding: Embedding, prompt: Prompts, truth: Mask, *, many: bool) -> Levels:
+    """Return every level's answer to a prompt."""
     tiles = embedding.tiles
-    results = {}
-    for kind, (prompt, extent) in prompts.items():
-        levels: Levels = {}
-        for index in (0, *(grid.best(extent)[0] for grid in tiles.grids)):
-            (found,) = predictor._ask(embedding, index, [prompt], kind == "click")
-            mask = found.masks[0]
-            box = bounds(mask) if mask.any() else (0, 0, 0, 0)
-            cut = index > 0 and mask.any() and questions.cuts(tiles[index], box, tiles[0])
-            side = max(box[2] - box[0], box[3] - box[1])
-            trust = float(found.scores[0]) * found.presence
-            levels[tiles.zoom(index)] = Answer(iou(mask, truth), trust, side, bool(cut))
-        results[kind] = levels
-    return results
+    (y, x) = innermost(truth)
+    levels: Levels = {}
+    extent = (y, x, y + 1, x + 1) if len(prompt.points_yx) else bounds(truth)
+    for index in (0, *(grid.best(extent)[0] for grid in tiles.grids)):
+        (found,) = predictor._ask(embedding, index, [prompt], many)
+        mask = found.masks[0]
+        box = bounds(mask) if mask.any() else (0, 0, 0, 0)
+        cut = index > 0 and mask.any() and questions.cuts(tiles[index], box, tiles[0])
+        side = max(box[2] - box[0], box[3] - box[1])
+        trust = float(found.scores[0]) * found.presence
+        levels[tiles.zoom(index)] = Answer(iou(mask, truth), trust, side, bool(cut))
+    return levels
+
+
+def as_predicted(
+    predictor: Predictor, picture: NDArray[np.uint8], prompt: Prompts, truth: Mask
+) -> tuple[float, int]:
+    """Return the IoU of what `Predictor.predict` answers, and how many tiles it has looked through."""
+    embedding = predictor.embed(picture, lazily=True)
+    mask = predictor.predict(embedding, prompt).masks[0]
+    return iou(mask, truth), len(embedding._features)
 
 
 def level_for(levels: Levels, side_px: int, comfort_px: float) -> float:
@@ -152,8 +166,8 @@ def until_whole(levels: Levels, _: int) -> list[float]:
     return tried
 
 
-def table(kind: str, answers: list[tuple[int, Levels]]) -> str:
-    """Return the mean IoU of each rule by size of object, over all, and the tiles it needs."""
+def table(kind: str, answers: list[tuple[int, Levels]], done: list[tuple[float, int]]) -> str:
+    """Return the mean IoU of each rule, and of what is done, by size of object, over all, and the tiles it needs."""
     rules: dict[str, Rule] = {
         "the overview": lambda levels, _: [min(levels)],
         "native resolution": lambda levels, _: [1.0],
@@ -175,11 +189,13 @@ def table(kind: str, answers: list[tuple[int, Levels]]) -> str:
     lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     counts = [str(sum(a <= s < b for s, _ in answers)) for a, b in spans]
     lines.append(f"| objects | {' | '.join(counts)} | {len(answers)} | |")
+    results = {"`Predictor.predict`": [(size, *own) for (size, _), own in zip(answers, done, strict=True)]}
     for name, rule in rules.items():
         tried = [(size, rule(levels, size), levels) for size, levels in answers]
-        shown = [(size, levels[zooms[-1]].iou) for size, zooms, levels in tried]
-        cells = [f"{np.mean([v for s, v in shown if a <= s < b]):.3f}" for a, b in spans]
-        cells += [f"{np.mean([v for _, v in shown]):.3f}", f"{np.mean([len(z) for _, z, _ in tried]):.1f}"]
+        results[name] = [(size, levels[zooms[-1]].iou, len(zooms)) for size, zooms, levels in tried]
+    for name, shown in results.items():
+        cells = [f"{np.mean([v for s, v, _ in shown if a <= s < b]):.3f}" for a, b in spans]
+        cells += [f"{np.mean([v for _, v, _ in shown]):.3f}", f"{np.mean([n for *_, n in shown]):.1f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

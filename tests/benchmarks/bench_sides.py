@@ -11,6 +11,7 @@ training never uses; the real volumes are only reported.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -74,10 +75,7 @@ def candidates_of(
     run.links = LinkSettings(min_confidence=0.0)
     for _ in run.seeds():
         pass
-    return shelf, {
-        int(k): FoundObject({int(z): s for z, s in scores.items()}, volume_px, side)
-        for k, (scores, volume_px, side) in shelf.noted()["candidates"].items()
-    }
+    return shelf, shelf.candidates(sys.maxsize)
 
 
 def true_ious(
@@ -86,10 +84,9 @@ def true_ious(
     """Return the IoU of every candidate with the true object it fits best."""
     shared: dict[int, dict[int, int]] = {k: defaultdict(int) for k in candidates}
     for z, plane in enumerate(truth):
-        for k, mask in shelf.walked(z).items():
-            if k in shared:
-                for i, n in zip(*np.unique(plane[mask.unpack()], return_counts=True), strict=True):
-                    shared[k][int(i)] += int(n)
+        for k, mask in shelf.walked(z, candidates).items():
+            for i, n in zip(*np.unique(plane[mask.unpack()], return_counts=True), strict=True):
+                shared[k][int(i)] += int(n)
     sizes = np.bincount(truth.ravel())
     return {
         k: max((n / (candidates[k].volume_px + sizes[i] - n) for i, n in own.items() if i), default=0.0)
