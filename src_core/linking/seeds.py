@@ -73,6 +73,7 @@ def grow(
         found = {k: FoundObject() for k in part}
         anchors = {index: {k: r.mask.unpack() for k, r in part.items()}}
         sides = {k: SideView(innermost(mask)) for k, mask in anchors[index].items()}
+        areas: dict[int, dict[int, int]] = {k: {} for k in part}
         for walked in propagate(
             predictor,
             volume,
@@ -89,19 +90,28 @@ def grow(
             for k, mask in here.items():
                 sides[k].add(walked.index, mask)
                 found[k].scores[walked.index] = part[k].score if walked.anchor else walked.scores[k]
-                found[k].volume_px += mask.area
+                areas[k][walked.index] = mask.area
             if here:
                 shelf.put_walked(walked.index, group, here)
             yield 0, {}
         sure: dict[int, FoundObject] = {}
         for k, candidate in found.items():
             if len(candidate.scores) >= least and candidate.confidence >= settings.min_confidence:
-                candidate.side = sides[k].rated(predictor, volume, axis, start=start, stop=stop, t=t, c=c)
-                if candidate.confidence >= settings.min_confidence:
+                seen = sides[k].seen(predictor, volume, axis, start=start, stop=stop, t=t, c=c)
+                scores = _without_denied_ends(candidate.scores, index, seen.denied)
+                candidate = FoundObject(scores, sum(areas[k][z] for z in scores), seen.fit)
+                if len(scores) >= least and candidate.confidence >= settings.min_confidence:
                     sure[k] = candidate
             yield 0, {}
         shelf.put_candidates(group, sure)
         yield len(part), sure
+
+
+def _without_denied_ends(scores: dict[int, float], index: int, denied: frozenset[int]) -> dict[int, float]:
+    """Return the slices of a candidate up to the last on either side of its seed that is not denied from the side."""
+    last = max(z for z in scores if z >= index and (z == index or z not in denied))
+    first = min(z for z in scores if z <= index and (z == index or z not in denied))
+    return {z: score for z, score in scores.items() if first <= z <= last}
 
 
 def drop(

@@ -23,6 +23,24 @@ AROUND = 1.0
 AROUND_PX = 32
 """At least so much."""
 
+
+@dataclass(frozen=True)
+class Seen:
+    """What two planes across the slices show of an object.
+
+    Attributes
+    ----------
+    fit
+        How well the object fits it, 0 to 1: the mean of both. On each it is the IoU that the network predicts for its
+        own answer times that of the answer with the object.
+    denied
+        Slices on which a plane meets the object, and its answer has nothing there.
+    """
+
+    fit: float
+    denied: frozenset[int] = frozenset()
+
+
 Lines = dict[int, tuple[int, Mask]]
 """Slice -> first pixel, and which pixels from there on are the object's."""
 
@@ -50,7 +68,7 @@ class SideView:
         if x0 <= column < x1:
             self._columns[index] = (y0, crop[:, column - x0].copy())
 
-    def rated(
+    def seen(
         self,
         predictor: Predictor,
         volume: Volume,
@@ -60,11 +78,8 @@ class SideView:
         stop: int | None = None,
         t: int = 0,
         c: int | None = None,
-    ) -> float:
-        """Return how well the object fits what is seen on these planes, 0 to 1: the mean of both.
-
-        It is the IoU that the network predicts for its own answer times that of the answer with the object. Of a
-        single slice there is nothing to see from the side: 1.
+    ) -> Seen:
+        """Ask the network about the object on these planes; of a single slice there is nothing to see: a fit of 1.
 
         Parameters
         ----------
@@ -80,8 +95,9 @@ class SideView:
         """
         slices = volume.planes(axis, start, stop)
         if len(slices) == 1:
-            return 1.0
-        rated = []
+            return Seen(1.0)
+        fits: list[float] = []
+        denied: set[int] = set()
         for across, index, lines in zip(
             volume.plane_axes(axis), self.through, (self._rows, self._columns), strict=True
         ):
@@ -99,12 +115,18 @@ class SideView:
                     if upright
                     else (0, slices.start, height, slices.stop)
                 )
-                rated.append(_rated(predictor, plane, cut, frame))
-        return float(np.mean(rated)) if rated else 0.0
+                fit, answer = _asked(predictor, plane, cut, frame)
+                fits.append(fit)
+                across_slices = 1 if upright else 0
+                denied.update(np.flatnonzero(cut.any(across_slices) & ~answer.any(across_slices)).tolist())
+        return Seen(float(np.mean(fits)) if fits else 0.0, frozenset(denied))
 
 
-def _rated(predictor: Predictor, plane: Plane, cut: Mask, frame: Box) -> float:
-    """Show the network a cut on its plane, which has square pixels, and what lies around it within a frame."""
+def _asked(predictor: Predictor, plane: Plane, cut: Mask, frame: Box) -> tuple[float, Mask]:
+    """Show the network a cut on its plane, which has square pixels, and what lies around it within a frame.
+
+    Returns how well its answer fits, and the answer, of the shape of the cut.
+    """
     stretch = np.array(plane.shape) / cut.shape
     box = _surroundings(bounds(cut), stretch, frame)
     picture, _ = plane.rgb8_part(box, (box[2] - box[0], box[3] - box[1]))
@@ -115,7 +137,10 @@ def _rated(predictor: Predictor, plane: Plane, cut: Mask, frame: Box) -> float:
     embedding = predictor.embed(picture, lazily=True)
     own = cut[rows][:, columns]
     found = predictor.predict(embedding, Prompts(mask=own), multimask=False)
-    return float(found.scores[0]) * found.presence * iou(found.masks[0], own)
+    answer = np.zeros_like(cut)
+    places = np.argwhere(found.masks[0])
+    answer[rows[places[:, 0]], columns[places[:, 1]]] = True
+    return float(found.scores[0]) * found.presence * iou(found.masks[0], own), answer
 
 
 def _surroundings(box: Box, stretch: NDArray[np.float64], frame: Box) -> Box:

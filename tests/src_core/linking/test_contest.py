@@ -12,7 +12,7 @@ from src_core.labels import LabelVolume
 from src_core.linking import LinkSettings, segment_stack
 from src_core.linking.contest import contest, winners
 from src_core.linking.report import FoundObject, debris
-from src_core.linking.seeds import new_objects
+from src_core.linking.seeds import _without_denied_ends, new_objects
 from src_core.linking.shelf import RecordShelf
 from src_core.masks import PackedMask
 from src_core.predictor import Predictor
@@ -47,6 +47,12 @@ def test_a_seed_that_resembles_a_candidate_is_none() -> None:
     same, part, other = record(box(5, 5, 15, 14)), record(box(5, 5, 15, 10)), record(box(20, 5, 30, 15))
     assert new_objects([same, part, other], [there]) == [part, other], "part of a leak may be an object"
     assert new_objects([same], []) == [same]
+
+
+def test_ends_that_are_denied_from_the_side_go_and_gaps_stay() -> None:
+    scores = dict.fromkeys(range(2, 10), 0.9)
+    assert list(_without_denied_ends(scores, 5, frozenset({2, 3, 6, 9}))) == [4, 5, 6, 7, 8]
+    assert list(_without_denied_ends(scores, 5, frozenset(range(10)))) == [5], "the seed itself stays"
 
 
 def test_what_stays_is_drawn_and_counted(tmp_path: Path) -> None:

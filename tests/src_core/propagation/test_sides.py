@@ -7,7 +7,7 @@ import pytest
 
 from src_core.masks import Mask, PackedMask, innermost
 from src_core.predictor import Predictor
-from src_core.propagation.sides import SideView, _surroundings
+from src_core.propagation.sides import Seen, SideView, _surroundings
 from src_core.volumes import Volume, open_volume
 
 SHAPE = (24, 96, 96)
@@ -28,13 +28,13 @@ def image(truth: Mask) -> np.ndarray:
     return np.clip(40 + 120 * truth + rng.normal(0, 8, SHAPE), 0, 255).astype(np.uint8)
 
 
-def rated(predictor: Predictor, volume: Volume, found: Mask, axis: str = "z") -> float:
+def seen(predictor: Predictor, volume: Volume, found: Mask, axis: str = "z") -> Seen:
     planes = np.moveaxis(found, volume.spatial_axes.index(axis), 0)
     view = SideView(innermost(planes[planes.any((1, 2)).nonzero()[0].mean().astype(int)]))
     for index, plane in enumerate(planes):
         if plane.any():
             view.add(index, PackedMask.of(plane))
-    return view.rated(predictor, volume, axis)
+    return view.seen(predictor, volume, axis)
 
 
 @pytest.mark.parametrize("step", [1.0, 2.5])
@@ -44,8 +44,11 @@ def test_a_column_is_rated_lower_than_the_object(predictor: Predictor, step: flo
     volume = open_volume(image(truth), scale={"z": step, "y": 1.0, "x": 1.0})
     along = volume.spatial_axes.index(axis)
     column = np.repeat(truth.any(along, keepdims=True), SHAPE[along], along)
-    right, leaked = (rated(predictor, volume, found, axis) for found in (truth, column))
-    assert right > 0.8 > leaked + 0.1, (right, leaked)
+    right, leaked = (seen(predictor, volume, found, axis) for found in (truth, column))
+    assert right.fit > 0.8 > leaked.fit + 0.1, (right, leaked)
+    there = set(np.flatnonzero(truth.any(tuple({0, 1, 2} - {along}))).tolist())
+    assert len(right.denied) <= 2, "an end may be"
+    assert len(leaked.denied & there) <= 2
 
 
 def test_only_what_lies_around_the_object_is_shown() -> None:
@@ -65,19 +68,30 @@ def test_an_object_that_goes_on_beyond_the_range_is_rated_within_it(predictor: P
     view = SideView(innermost(planes[start]))
     for index in range(start, stop):
         view.add(index, PackedMask.of(planes[index]))
-    within = view.rated(predictor, volume, axis, start=start, stop=stop)
-    assert within > 0.75 and within > view.rated(predictor, volume, axis) + 0.1
-    one = view.rated(predictor, volume, axis, start=start, stop=start + 1)
-    assert one == 1.0, "from the side, one slice is a line"
+    within = view.seen(predictor, volume, axis, start=start, stop=stop).fit
+    assert within > 0.75 and within > view.seen(predictor, volume, axis).fit + 0.1
+    one = view.seen(predictor, volume, axis, start=start, stop=start + 1)
+    assert one.fit == 1.0, "from the side, one slice is a line"
 
 
 def test_an_object_that_the_planes_miss_is_rated_nothing(predictor: Predictor) -> None:
     volume = open_volume(image(ball(10.0)))
-    assert SideView((3, 3)).rated(predictor, volume, "z") == 0.0
+    assert SideView((3, 3)).seen(predictor, volume, "z").fit == 0.0
 
 
 def test_an_object_on_one_slice_and_one_pixel_wide_is_rated_all_the_same(predictor: Predictor) -> None:
     volume = open_volume(image(ball(10.0)))
     line = np.zeros(SHAPE, np.bool_)
     line[12, 40, 45:56] = True
-    assert 0.0 <= rated(predictor, volume, line) <= 1.0
+    assert 0.0 <= seen(predictor, volume, line).fit <= 1.0
+
+
+def test_what_the_planes_do_not_meet_is_not_denied(predictor: Predictor) -> None:
+    z, y, x = np.indices(SHAPE)
+    slanted = (np.abs(y - 40) <= 4) & (np.abs(x - 20 - 3 * z) <= 4)
+    view = SideView((60, 56))  # its row meets nothing, its column a few slices
+    for index, plane in enumerate(slanted):
+        view.add(index, PackedMask.of(plane))
+    met = {i for i, plane in enumerate(slanted) if plane[:, 56].any()}
+    assert len(met) < 5
+    assert view.seen(predictor, open_volume(image(slanted)), "z").denied <= met
