@@ -63,9 +63,9 @@ class SideView:
         """Take in the mask of one slice; of the whole object only two lines of each are kept."""
         (row, column), (y0, x0, y1, x1) = self.through, mask.box
         crop = mask.crop()
-        if y0 <= row < y1:
+        if y0 <= row < y1 and crop[row - y0].any():
             self._rows[index] = (x0, crop[row - y0].copy())
-        if x0 <= column < x1:
+        if x0 <= column < x1 and crop[:, column - x0].any():
             self._columns[index] = (y0, crop[:, column - x0].copy())
 
     def seen(
@@ -101,24 +101,23 @@ class SideView:
         for across, index, lines in zip(
             volume.plane_axes(axis), self.through, (self._rows, self._columns), strict=True
         ):
+            if not lines:
+                continue
             cut = np.zeros(volume.plane_shape(across), np.bool_)
             upright = volume.plane_axes(across)[0] == axis
             by_slice = cut if upright else cut.T
             for n, (first, line) in lines.items():
                 by_slice[n, first : first + len(line)] = line
-            if cut.any():
-                plane = isotropic(volume, across, c).plane_at(PlaneRef(across, index, t), c)
-                # Beyond the range the picture would go on where the object may not.
-                height, width = cut.shape
-                frame = (
-                    (slices.start, 0, slices.stop, width)
-                    if upright
-                    else (0, slices.start, height, slices.stop)
-                )
-                fit, answer = _asked(predictor, plane, cut, frame)
-                fits.append(fit)
-                across_slices = 1 if upright else 0
-                denied.update(np.flatnonzero(cut.any(across_slices) & ~answer.any(across_slices)).tolist())
+            # Beyond the range the picture would go on where the object may not.
+            height, width = cut.shape
+            frame = (
+                (slices.start, 0, slices.stop, width) if upright else (0, slices.start, height, slices.stop)
+            )
+            plane = isotropic(volume, across, c).plane_at(PlaneRef(across, index, t), c)
+            fit, answer = _asked(predictor, plane, cut, frame)
+            fits.append(fit)
+            seen = answer if upright else answer.T
+            denied.update(np.flatnonzero(by_slice.any(1) & ~seen.any(1)).tolist())
         return Seen(float(np.mean(fits)) if fits else 0.0, frozenset(denied))
 
 

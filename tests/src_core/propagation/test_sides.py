@@ -76,7 +76,14 @@ def test_an_object_that_goes_on_beyond_the_range_is_rated_within_it(predictor: P
 
 def test_an_object_that_the_planes_miss_is_rated_nothing(predictor: Predictor) -> None:
     volume = open_volume(image(ball(10.0)))
-    assert SideView((3, 3)).seen(predictor, volume, "z").fit == 0.0
+    view = SideView((3, 3))
+    assert view.seen(predictor, volume, "z").fit == 0.0
+    hollow = np.zeros(SHAPE[1:], np.bool_)
+    hollow[[0, 6], :7] = hollow[:7, [0, 6]] = True
+    hollow[3, [0, 6]] = hollow[[0, 6], 3] = False
+    within = SideView((3, 3))
+    within.add(12, PackedMask.of(hollow))
+    assert within.seen(predictor, volume, "z") == Seen(0.0), "its box has them, the object has not"
 
 
 def test_an_object_on_one_slice_and_one_pixel_wide_is_rated_all_the_same(predictor: Predictor) -> None:
