@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from src_core.automatic.records import MaskRecord
 from src_core.labels import LabelVolume
 from src_core.linking.bridging import MAX_BYTES
-from src_core.linking.graph import shared_area
+from src_core.linking.graph import overlaps
 from src_core.linking.report import FoundObject
 from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import RecordShelf
@@ -36,12 +36,12 @@ def seed_slices(first: int, stop: int, step: int) -> range:
 def new_objects(records: list[MaskRecord], there: Iterable[PackedMask]) -> list[MaskRecord]:
     """Return the masks of a slice that none of those `there` resembles."""
     known = list(there)
-    return [r for r in records if not any(_resemble(r.mask, mask) for mask in known)]
-
-
-def _resemble(a: PackedMask, b: PackedMask) -> bool:
-    shared = shared_area(a, b)
-    return shared > 0 and shared >= KNOWN * (a.area + b.area - shared)
+    alike = {
+        i
+        for i, j, shared in overlaps([r.mask for r in records], known)
+        if shared >= KNOWN * (records[i].mask.area + known[j].area - shared)
+    }
+    return [r for i, r in enumerate(records) if i not in alike]
 
 
 def grow(
