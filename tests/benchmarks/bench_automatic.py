@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,17 @@ from src_core.evaluation.instances import Contingency, Matches, adapted_rand_err
 from src_core.linking import LinkSettings, segment_stack
 from src_core.predictor import Predictor
 from src_core.synthetic import make_stack
-from src_core.volumes import open_volume
+from src_core.volumes import Volume, open_volume
 
 SHARED = Path(os.environ.get("NAPARI_SAM_SHARED", "../shared"))
 FIRST_SEED, N_STACKS, STACK_SHAPE = 8_000_000, 6, (12, 160, 160)
+FAMILIES = ("nuclei", "membranes", "nuclei", "phase", "electron", "nuclei")
 N_CALLS = 8
 """Images on which the full grid is asked, too: that takes minutes."""
 REAL = ("plant_nuclei_1136", "plant_nuclei_1135", "ovule_cells", "stardist3d")
 Rows = dict[str, dict[str, float]]
+Case = tuple[str, Volume, NDArray[np.int64]]
+"""A name, a volume and its true labels."""
 
 
 def planes(predictor: Predictor, limit: int | None) -> Rows:
@@ -105,29 +108,34 @@ def calls(predictor: Predictor, limit: int | None) -> Rows:
     return rows
 
 
-def drawn_stacks() -> Iterator[tuple[str, Any, NDArray[np.int64]]]:
-    """Yield synthetic stacks that training never sees."""
-    families = ("nuclei", "membranes", "nuclei", "phase", "electron", "nuclei")
-    for n in range(N_STACKS):
-        radius = float(np.random.default_rng(n).uniform(10, 20))
-        stack = make_stack(FIRST_SEED + n, STACK_SHAPE, families[n % len(families)], radius)
+def drawn_stacks(
+    first_seed: int = FIRST_SEED,
+    count: int = N_STACKS,
+    shape: tuple[int, int, int] = STACK_SHAPE,
+    families: Sequence[str] = FAMILIES,
+    radii_px: tuple[float, float] = (10, 20),
+) -> Iterator[Case]:
+    """Yield synthetic stacks that training never sees, with the distance of their slices."""
+    for n in range(count):
+        radius = float(np.random.default_rng(n).uniform(*radii_px))
+        stack = make_stack(first_seed + n, shape, families[n % len(families)], radius)
         axes = "zyxc" if stack.image.ndim == 4 else "zyx"
         scale = {"z": stack.z_step_px, "y": 1.0, "x": 1.0}
         volume = open_volume(stack.image, axes=axes, scale=scale)
         yield f"{stack.family} {n}", volume, stack.labels.astype(np.int64)
 
 
-def real_stacks() -> Iterator[tuple[str, Any, NDArray[np.int64]]]:
+def real_stacks(data: Path = SHARED / "data") -> Iterator[Case]:
     """Yield the real volumes with their true instances."""
     for name in REAL:
-        path = SHARED / "data" / f"{name}.ome.zarr"
+        path = data / f"{name}.ome.zarr"
         yield name, open_volume(path), np.asarray(read_truth(path)[1][:]).astype(np.int64)
 
 
 def stacks(
     predictor: Predictor,
     limit: int | None,
-    source: Callable[[], Iterator[tuple[str, Any, NDArray[np.int64]]]],
+    source: Callable[[], Iterator[Case]],
 ) -> Rows:
     """Link every slice, or propagate seeds: scores in 3D."""
     rows: Rows = {}
@@ -180,13 +188,13 @@ def memory(predictor: Predictor, _: int | None) -> Rows:
     stack = make_stack(FIRST_SEED + 60, (6, 96, 96), "nuclei", 12.0)
     for count in (6, 24, 96):
         image = np.concatenate([stack.image, stack.image[::-1]] * 8)[:count]
+        # Estimating the contrast takes a sample that grows with the stack, to a limit.
+        volume = open_volume(image, contrast_limits=(0, 255))
         with tempfile.TemporaryDirectory() as folder:
             tracemalloc.start()
             segment_stack(
                 predictor,
-                open_volume(
-                    image, contrast_limits=(0, 255)
-                ),  # the sample for estimating them grows, to a limit
+                volume,
                 Path(folder) / "a.zarr",
                 search=SearchSettings(points_per_side=10),
             )

@@ -14,7 +14,6 @@ import argparse
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_core.evaluation import markdown_table, read_truth
+from src_core.evaluation import markdown_table
 from src_core.evaluation.instances import Contingency, summary
 from src_core.labels import LabelVolume
 from src_core.linking import LinkSettings
@@ -33,35 +32,12 @@ from src_core.linking.shelf import RecordShelf
 from src_core.linking.stack import StackRun
 from src_core.predictor import Predictor
 from src_core.stepping import Stepwise
-from src_core.synthetic import make_stack
-from src_core.volumes import Volume, open_volume
-from tests.benchmarks.bench_automatic import REAL
+from src_core.volumes import Volume
+from tests.benchmarks.bench_automatic import drawn_stacks, real_stacks
 
 FIRST_SEED, SHAPE = 8_000_300, (24, 160, 160)
 FAMILIES = ("nuclei", "membranes", "nuclei", "phase", "nuclei", "membranes", "electron", "nuclei")
 LEAST = (0.0, 0.2, 0.25, 0.3, 0.35, 0.4)
-Case = tuple[str, Volume, NDArray[np.int64]]
-
-
-def drawn(count: int) -> Iterator[Case]:
-    """Yield drawn stacks with the distance of their slices, and their labels."""
-    for n in range(count):
-        radius = float(np.random.default_rng(n).uniform(8, 20))
-        stack = make_stack(FIRST_SEED + n, SHAPE, FAMILIES[n % len(FAMILIES)], radius)
-        scale = {"z": stack.z_step_px, "y": 1.0, "x": 1.0}
-        axes = "zyxc" if stack.image.ndim == 4 else "zyx"
-        yield (
-            f"{stack.family} {n}",
-            open_volume(stack.image, axes=axes, scale=scale),
-            stack.labels.astype(np.int64),
-        )
-
-
-def real(data: Path) -> Iterator[Case]:
-    """Yield the real volumes."""
-    for name in REAL:
-        path = data / f"{name}.ome.zarr"
-        yield name, open_volume(path), np.asarray(read_truth(path)[1][:]).astype(np.int64)
 
 
 def candidates_of(
@@ -125,7 +101,8 @@ def main() -> None:
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
     predictor = Predictor.load(options.model, "cpu")
-    groups = {"drawn": drawn(options.stacks)} | ({"real": real(options.real)} if options.real else {})
+    groups = {"drawn": drawn_stacks(FIRST_SEED, options.stacks, SHAPE, FAMILIES, (8, 20))}
+    groups |= {"real": real_stacks(options.real)} if options.real else {}
     for group, cases in groups.items():
         told: list[tuple[float, ...]] = []
         scores: dict[str, list[dict[str, float]]] = defaultdict(list)

@@ -57,6 +57,12 @@ def test_an_undo_that_the_disk_refuses_half_way_goes_on_when_asked_again(
     session.close()
 
 
+def _check_undone_on_opening(folder: Path) -> None:
+    again = open_session(script.volume(), folder)
+    assert not np.asarray(again.labels.array[:]).any() and again.redo_name == "propagate object 1"
+    again.close()
+
+
 def test_an_undo_that_was_never_finished_is_finished_on_opening(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,9 +72,7 @@ def test_an_undo_that_was_never_finished_is_finished_on_opening(
         patch.setattr(session.labels, "write_box", _full_after(3, session.labels.write_box))
         session.undo()
     session.close()
-    again = open_session(script.volume(), folder)
-    assert not np.asarray(again.labels.array[:]).any() and again.redo_name == "propagate object 1"
-    again.close()
+    _check_undone_on_opening(folder)
 
 
 def _refusing(patch: pytest.MonkeyPatch, session: Session) -> None:
@@ -105,9 +109,7 @@ def test_an_undo_that_the_disk_cut_short_before_it_refused_the_journal_is_finish
         session.flush()
         assert session.problem is not None
         _die(session)
-    again = open_session(script.volume(), folder)
-    assert not np.asarray(again.labels.array[:]).any() and again.redo_name == "propagate object 1"
-    again.close()
+    _check_undone_on_opening(folder)
 
 
 @pytest.mark.parametrize("direction", ["undo", "redo"])
