@@ -35,6 +35,15 @@ def iou(a: Mask, b: Mask) -> float:
     return int(np.count_nonzero(a & b)) / union if union else 1.0
 
 
+def resized(mask: Mask, shape: tuple[int, int]) -> Mask:
+    """Return a mask (H, W) with other numbers of rows and columns, each that of its middle."""
+    rows, columns = (
+        np.minimum(((np.arange(n) + 0.5) * m / n).astype(np.intp), m - 1)
+        for n, m in zip(shape, mask.shape, strict=True)
+    )
+    return np.asarray(mask[rows][:, columns])
+
+
 @dataclass(frozen=True, eq=False)
 class PackedMask:
     """A non-empty mask as the bits of its bounding box (y0, x0, y1, x1) on a plane of `shape`."""

@@ -18,6 +18,7 @@ from scipy import ndimage as ndi
 
 from src_core.errors import VolumeError
 from src_core.masks import Mask
+from src_core.volumes import open_volume
 from src_core.volumes.ome_zarr import open_node
 
 SEED = 0
@@ -43,12 +44,16 @@ class Sample2D:
 
 @dataclass(frozen=True, eq=False)
 class Sample3D:
-    """One object of a volume: `volume` (Z, Y, X[, C]), `labels` (Z, Y, X) int32 and the object's id."""
+    """One object of a volume: `volume` (Z, Y, X[, C]), `labels` (Z, Y, X) int32 and the object's id.
+
+    `scale` has the size of a voxel along z, y and x, None where the file does not say.
+    """
 
     path: Path
     volume: NDArray[Any]
     labels: NDArray[np.int32]
     object_id: int
+    scale: dict[str, float] | None = None
 
     @property
     def truth(self) -> Mask:
@@ -143,13 +148,22 @@ def objects_3d(
     for path in paths:
         image, truth = read_truth(path)
         volume, labels = np.asarray(image), np.asarray(truth).astype(np.int32)
+        scale = _scale(path)
         for k, where in enumerate(ndi.find_objects(labels), start=1):
             if where is not None and where[0].stop - where[0].start >= min_slices:
-                found.append(Sample3D(path, volume, labels, k))
+                found.append(Sample3D(path, volume, labels, k, scale))
     if max_objects and len(found) > max_objects:
         drawn = np.random.default_rng(seed).permutation(len(found))[:max_objects]
         found = [found[i] for i in sorted(drawn)]
     yield from found
+
+
+def _scale(path: Path) -> dict[str, float] | None:
+    try:
+        opened = open_volume(path)
+    except VolumeError:  # arrays without OME metadata
+        return None
+    return {axis: opened.scale[axis] for axis in "zyx"} if len(opened.spatial_axes) == 3 else None
 
 
 def read_labelled(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -148,8 +148,8 @@ def evaluate_3d(
     Parameters
     ----------
     method
-        A predictor, used with `src_core.propagation.propagate`, or a function of the signature
-        `PropagateFunction`.
+        A predictor, used with `src_core.propagation.propagate`, which is told the size of voxels; or a function of
+        the signature `PropagateFunction`.
     samples
         As from `datasets.objects_3d`.
     start
@@ -157,9 +157,12 @@ def evaluate_3d(
     z0
         Start slice of every object; None for each one's middle.
     """
-    propagate = propagation_of(method) if isinstance(method, PredictorLike) else method
     segmenter = None if start is None else as_segmenter(start)
-    return Evaluation3D(tuple(propagate_object(propagate, s.volume, s.truth, segmenter, z0) for s in samples))
+    results = []
+    for s in samples:
+        propagate = propagation_of(method, scale=s.scale) if isinstance(method, PredictorLike) else method
+        results.append(propagate_object(propagate, s.volume, s.truth, segmenter, z0))
+    return Evaluation3D(tuple(results))
 
 
 def propagation_of(

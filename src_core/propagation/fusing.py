@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
-from src_core.masks import Mask, PackedMask, innermost
+from src_core.masks import Mask, PackedMask, innermost, resized
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import Anchors
 from src_core.propagation.run import propagate
@@ -128,10 +128,11 @@ def _walk(
         anchor = max((masks[k] for masks in given.values() if k in masks), key=np.count_nonzero)
         index = innermost(anchor)[volume.plane_axes(first).index(axis)]
         cut = _across(volume, walked.slabs[first], first, axis, index)
-        starts.setdefault(index, {})[k] = _resized(cut, square.plane_shape(axis))
+        starts.setdefault(index, {})[k] = resized(cut, square.plane_shape(axis))
     shape = volume.plane_shape(axis)
-    for step in propagate(predictor, square, starts, axis=axis, t=t, c=c, settings=settings):
-        _collect(objects, axis, step, {k: _resized(m, shape) for k, m in step.masks.items()})
+    alone = replace(settings or PropagationSettings(), sides=False)  # what it goes through are the sides
+    for step in propagate(predictor, square, starts, axis=axis, t=t, c=c, settings=alone):
+        _collect(objects, axis, step, {k: resized(m, shape) for k, m in step.masks.items()})
 
 
 def _across(volume: Volume, slabs: Slabs, first: str, axis: str, index: int) -> Mask:
@@ -142,15 +143,6 @@ def _across(volume: Volume, slabs: Slabs, first: str, axis: str, index: int) -> 
     for plane, (packed, _) in slabs.items():
         lines[plane] = np.take(packed.unpack(), index, across)
     return cut
-
-
-def _resized(mask: Mask, shape: tuple[int, int]) -> Mask:
-    """Return a mask (H, W) with other numbers of rows and columns, each that of its middle."""
-    rows, columns = (
-        np.minimum(((np.arange(n) + 0.5) * m / n).astype(np.intp), m - 1)
-        for n, m in zip(shape, mask.shape, strict=True)
-    )
-    return np.asarray(mask[rows][:, columns])
 
 
 def _fused(

@@ -11,7 +11,9 @@ from src_core.masks import Mask
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import Anchors, checked_anchors
 from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
+from src_core.propagation.crossing import READ_WHOLE_PX
 from src_core.propagation.motion import STILL, Shift, motion, moved_picture
+from src_core.propagation.reach import Reach, knows_depth, reaches, together
 from src_core.propagation.settings import (
     PropagationSettings,
     Step,
@@ -23,9 +25,6 @@ from src_core.propagation.settings import (
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 from src_core.types import Candidates, PlaneRef
 from src_core.volumes import Plane, Volume
-
-READ_WHOLE_PX = 4096 * 4096
-"""Of larger planes only what lies around the objects is read for judging them."""
 
 
 def propagate(
@@ -119,6 +118,8 @@ class _Run:
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.placed = Placed(anchors)
+        self._sides = settings.sides and predictor.continuity is not None and knows_depth(volume)
+        self._reach: dict[tuple[int, int], tuple[Reach, ...]] = {}
 
     def _embed(self, index: int) -> Embedding:
         plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
@@ -151,6 +152,8 @@ class _Run:
                     tracks[identity] = Track.start(mask, self._memory(index, mask))
                 elif tracks.pop(identity, None) is not None:
                     stopped[identity] = "you have said that it is not here"
+            for _ in self._look(index, direction):
+                yield Step(index, {}, {})
             here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
             shift = self._motion(index - direction, index) if here else STILL
             found = self._ask(index, here, shift)
@@ -158,7 +161,8 @@ class _Run:
             for k, candidates in found.items():
                 between = self.placed.between(k, index)
                 candidates, memory = self._judged(tracks[k], candidates, index, index - direction, shift)
-                reason = verdict(tracks[k].expected(shift), candidates, self.settings)
+                sides = self._vote(k, index, direction) if between is None else 0.0
+                reason = verdict(tracks[k].expected(shift), candidates, self.settings, sides)
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
@@ -190,6 +194,31 @@ class _Run:
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
                 if direction > 0 or not waiting:
                     return
+
+    def _look(self, index: int, direction: int) -> Iterator[int]:
+        """Look from the side at objects that leave their last anchor, one at a time."""
+        leaving = {
+            k: mask
+            for k, mask in self.anchors.get(index, {}).items()
+            if mask.any()
+            and self.placed.sides(k, index)[direction > 0] is None
+            and (k, index) not in self._reach
+        }
+        if self._sides and leaving:
+            found = reaches(self.predictor, self.volume, self.axis, index, leaving, t=self.t, c=self.c)
+            for k, reach in found:
+                self._reach[k, index] = reach
+                yield k
+
+    def _vote(self, identity: int, index: int, direction: int) -> float:
+        """Return what planes across the stack say about an object beyond its last anchor; see `verdict`."""
+        anchor = self.placed.sides(identity, index)[direction < 0]
+        if anchor is None or not self._sides:
+            return 0.0
+        if (identity, anchor) not in self._reach:
+            for _ in self._look(anchor, direction):  # a run that goes on has not come by here
+                pass
+        return together(self._reach.get((identity, anchor), ()), index, direction)
 
     @property
     def _fills(self) -> bool:

@@ -11,6 +11,9 @@ from src_core.errors import PromptError
 from src_core.masks import Mask
 from src_core.types import Candidates
 
+SURE = 3.0
+"""The walk is as sure as it gets of the presence so many logits above or below the least it believes."""
+
 
 @dataclass(frozen=True)
 class PropagationSettings:
@@ -29,6 +32,9 @@ class PropagationSettings:
         Ratio of areas from one plane to the next above which the mask is taken to have leaked.
     follow
         Whether masks follow the picture where all of it jumps from one plane to the next.
+    sides
+        Whether planes across the stack have a say in where an object ends. Only networks with a
+        `Predictor.continuity` are asked, and only where the file says how far apart the planes are.
     interpolate_below
         Between two anchors, planes of which the network is less sure, 0 to 1, or that it did not reach, get the
         outline drawn from one anchor to the other; 0 for none.
@@ -40,6 +46,7 @@ class PropagationSettings:
     min_overlap: float = 0.1
     max_growth: float = 3.0
     follow: bool = True
+    sides: bool = True
     interpolate_below: float = 0.35
 
     def __post_init__(self) -> None:
@@ -99,12 +106,34 @@ def absence(candidates: Candidates) -> float:
     return float(np.clip(1 - there, 0, 1))
 
 
-def verdict(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:
-    """Return why the object ends before this plane, or None if it goes on."""
+def verdict(
+    previous: Mask, found: Candidates, settings: PropagationSettings, sides: float = 0.0
+) -> str | None:
+    """Return why the object ends before this plane, or None if it goes on.
+
+    `sides` is what planes across the stack say, above 0 for an object that goes on, in votes like the walk's own:
+    that counts from -1, where the walk is sure of an end or its mask cannot be right, to 1.
+    """
+    if not found.masks[0].any():
+        return "the mask is empty"
+    reason = _reason(previous, found, settings)
+    wrong = reason is not None and found.presence >= settings.min_presence
+    own = -1.0 if wrong else float(np.clip(_beyond(found.presence, settings.min_presence) / SURE, -1, 1))
+    if own + sides > 0:
+        return None
+    return reason if reason is not None or sides == 0 else "seen from the side, the object has ended"
+
+
+def _beyond(presence: float, least: float) -> float:
+    """Return by how much a probability is above another one, in logits."""
+    with np.errstate(divide="ignore"):
+        return float(np.subtract(*np.log(np.divide((presence, least), np.subtract(1, (presence, least))))))
+
+
+def _reason(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:
+    """Return what speaks against a mask that is not empty, if anything."""
     mask = found.masks[0]
     area, before = np.count_nonzero(mask), np.count_nonzero(previous)
-    if area == 0:
-        return "the mask is empty"
     if found.presence < settings.min_presence:
         return f"the object has probably ended (presence {found.presence:.2f})"
     if found.scores[0] < settings.min_score:
