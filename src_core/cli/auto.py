@@ -22,6 +22,7 @@ from src_core.cli.options import (
     EmbeddingsOption,
     ImageArgument,
     ImageAxesOption,
+    ImageScaleOption,
     ModelOption,
     OverwriteOption,
     RangeOption,
@@ -89,6 +90,7 @@ def auto(
     time: TimeOption = 0,
     channel: ChannelOption = None,
     image_axes: ImageAxesOption = None,
+    image_scale: ImageScaleOption = None,
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     overwrite: OverwriteOption = False,
@@ -103,7 +105,7 @@ def auto(
     napari-sam auto cells.ome.zarr --out objects.ome.zarr
     napari-sam auto cells.ome.zarr --plane 24 --out masks.json
     """  # noqa: D301 - click's mark for lines that must stay as they are
-    volume, sliced = open_image(image, axis, image_axes)
+    volume, sliced = open_image(image, axis, image_axes, image_scale)
     start, stop = plane_range(planes)
     from src_core.automatic import SearchSettings, Thresholds, automatic_masks
     from src_core.linking import LinkSettings, segment_stack

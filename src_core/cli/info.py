@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from src_core.cli.options import ImageArgument, ImageAxesOption, open_image
+from src_core.cli.options import ImageArgument, ImageAxesOption, ImageScaleOption, open_image
 
 if TYPE_CHECKING:
     from src_core.volumes import Volume
@@ -16,9 +16,10 @@ def info(
     image: ImageArgument,
     channel: Annotated[int | None, typer.Option("--channel", min=0, help="Whose contrast limits.")] = None,
     image_axes: ImageAxesOption = None,
+    image_scale: ImageScaleOption = None,
 ) -> None:
     """Print an image's axes, sizes, scale, pyramid, contrast limits and labels."""
-    volume, _ = open_image(image, axes=image_axes)
+    volume, _ = open_image(image, axes=image_axes, scale=image_scale)
     low, high = volume.contrast_limits_of(channel)
     rows = {
         "name": volume.name,

@@ -10,6 +10,7 @@ import typer
 from src_core.cli.options import (
     ImageArgument,
     ImageAxesOption,
+    ImageScaleOption,
     OverwriteOption,
     check_free,
     console,
@@ -29,6 +30,7 @@ def measure(
         Path | None, typer.Option(help="A label image; IMAGE.sam.zarr/labels/objects if not given.")
     ] = None,
     image_axes: ImageAxesOption = None,
+    image_scale: ImageScaleOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Measure every labelled object: volume, surface, centroid, slices, mean intensity of every channel.
@@ -40,7 +42,7 @@ def measure(
     from src_core.labels import LabelVolume
     from src_core.measuring import Measuring, table
 
-    volume, _ = open_image(image, axes=image_axes)
+    volume, _ = open_image(image, axes=image_axes, scale=image_scale)
     path = folder_beside(Path(image)) / "labels" / "objects" if labels is None else labels
     check_free(out, overwrite=overwrite, image=volume)
     if path.resolve() in (out.resolve(), *out.resolve().parents):

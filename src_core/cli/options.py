@@ -26,6 +26,14 @@ ImageAxesOption = Annotated[
         help="What the image's axes are, in their order, for instance tzyx; if not given, what the file says.",
     ),
 ]
+ImageScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-scale",
+        metavar="[Z,]Y,X",
+        help="How large a pixel is along every axis, in micrometers; if not given, what the file says.",
+    ),
+]
 PointOption = Annotated[
     list[str] | None,
     typer.Option("--point", metavar="[Z,]Y,X", help="A pixel inside the object; may be repeated."),
@@ -60,17 +68,26 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def open_image(path: str, axis: str = "z", axes: str | None = None) -> tuple[Volume, bool]:
-    """Open an image, with the names of its axes if the file does not say; say whether it has slices along `axis`.
+def open_image(
+    path: str, axis: str = "z", axes: str | None = None, scale: str | None = None
+) -> tuple[Volume, bool]:
+    """Open an image, with its axes and the size of its pixels if the file does not say; say whether it has slices.
 
     Raises
     ------
     VolumeError
-        It cannot be opened, or has no such axis.
+        It cannot be opened, has no such axis along which slices lie, or `scale` is not a number for each.
     """
+    from src_core.errors import VolumeError
     from src_core.volumes import open_volume
 
-    volume = open_volume(path, axes=axes)
+    try:
+        sizes = None if scale is None else [float(size) for size in scale.split(",")]
+    except ValueError:
+        raise VolumeError(
+            f"--image-scale is a number for every spatial axis (2,0.5,0.5), got {scale!r}"
+        ) from None
+    volume = open_volume(path, axes=axes, scale=sizes, units=None if sizes is None else "micrometer")
     volume.n_planes(axis)
     return volume, len(volume.spatial_axes) == 3
 

@@ -15,6 +15,7 @@ from src_core.cli.options import (
     EmbeddingsOption,
     ImageArgument,
     ImageAxesOption,
+    ImageScaleOption,
     ModelOption,
     NegativeOption,
     OverwriteOption,
@@ -62,6 +63,7 @@ def propagate(
     time: TimeOption = 0,
     channel: ChannelOption = None,
     image_axes: ImageAxesOption = None,
+    image_scale: ImageScaleOption = None,
     device: DeviceOption = "auto",
     embeddings: EmbeddingsOption = None,
     overwrite: OverwriteOption = False,
@@ -102,7 +104,7 @@ def propagate(
                 f"prompts are on planes along the first of --axes, {axes[:1]}; --axis {axis} says another"
             )
         axis = axes[:1] or axis
-    volume, sliced = open_image(image, axis, image_axes)
+    volume, sliced = open_image(image, axis, image_axes, image_scale)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
     start, stop = plane_range(planes)
     from src_core.propagation import PropagationSettings, propagate_axes_to_labels, propagate_to_labels

@@ -46,7 +46,7 @@ class Sample2D:
 class Sample3D:
     """One object of a volume: `volume` (Z, Y, X[, C]), `labels` (Z, Y, X) int32 and the object's id.
 
-    `scale` has the size of a voxel along z, y and x, None where the file does not say.
+    `scale` has the size of a voxel along z, y and x in micrometers, None where the file does not say.
     """
 
     path: Path
@@ -163,7 +163,8 @@ def _scale(path: Path) -> dict[str, float] | None:
         opened = open_volume(path)
     except VolumeError:  # arrays without OME metadata
         return None
-    return {axis: opened.scale[axis] for axis in "zyx"} if len(opened.spatial_axes) == 3 else None
+    known = len(opened.spatial_axes) == 3 and opened.is_scaled
+    return {axis: opened.scale[axis] for axis in "zyx"} if known else None
 
 
 def read_labelled(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:

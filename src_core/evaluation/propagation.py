@@ -177,7 +177,7 @@ def propagation_of(
     axes
         Several are fused by `propagate_axes`, which needs to know the scale.
     scale
-        Size of a voxel along every axis.
+        Size of a voxel along every axis in micrometers, if it is known.
     **options
         Handed on.
     """
@@ -190,7 +190,8 @@ def propagation_of(
         found[z0] = mask
         if not found.any():  # the answer to the click was empty: that goes nowhere
             return found
-        opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None, scale=scale)
+        units = None if scale is None else "micrometer"
+        opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None, scale=scale, units=units)
         asked = (cast("Predictor", predictor), opened, {z0: {1: mask}})
         steps = propagate(*asked, **options) if axes == "z" else propagate_axes(*asked, axes, **options)
         for step in steps:

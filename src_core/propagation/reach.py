@@ -63,11 +63,6 @@ class Reach:
         return self.weight * float(np.clip((left + 0.5) / self.soft, -1, 1))
 
 
-def knows_depth(volume: Volume) -> bool:
-    """Say whether the file says how far apart slices are: otherwise nothing can be made out from the side."""
-    return any(volume.scale[a] != 1 or volume.units[a] is not None for a in volume.spatial_axes)
-
-
 def together(reaches: Iterable[Reach], index: int, direction: int) -> float:
     """Return what planes say together, from `-MOST` to `MOST`: they see the same thing, and err together."""
     return float(np.clip(sum(reach.vote(index, direction) for reach in reaches), -MOST, MOST))

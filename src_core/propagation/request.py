@@ -93,6 +93,9 @@ def request_of(
         PROMPTED: pixels.hexdigest(),
         "prompts": asked,
         "planes": [axis, start, stop, t, c],
+        "scale": [
+            volume.scale[a] for a in volume.spatial_axes
+        ],  # planes across the slices have square pixels
         "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
     }
 

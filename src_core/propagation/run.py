@@ -13,7 +13,7 @@ from src_core.propagation.anchors import Anchors, checked_anchors
 from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
 from src_core.propagation.crossing import READ_WHOLE_PX
 from src_core.propagation.motion import STILL, Shift, motion, moved_picture
-from src_core.propagation.reach import Reach, knows_depth, reaches, together
+from src_core.propagation.reach import Reach, reaches, together
 from src_core.propagation.settings import (
     PropagationSettings,
     Step,
@@ -118,7 +118,7 @@ class _Run:
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.placed = Placed(anchors)
-        self._sides = settings.sides and predictor.continuity is not None and knows_depth(volume)
+        self._sides = settings.sides and predictor.continuity is not None and volume.is_scaled
         self._reach: dict[tuple[int, int], tuple[Reach, ...]] = {}
 
     def _embed(self, index: int) -> Embedding:

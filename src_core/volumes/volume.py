@@ -17,6 +17,7 @@ from src_core.volumes.axes import SPATIAL
 from src_core.volumes.contrast import estimate_limits, sampled_level
 from src_core.volumes.plane import Limits, Plane
 from src_core.volumes.reading import PlaneReader
+from src_core.volumes.units import METRES
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -98,6 +99,11 @@ class Volume:
     def spatial_axes(self) -> tuple[str, ...]:
         """("z", "y", "x"), or ("y", "x") for a 2-D image, whatever their order on disk."""
         return tuple(a for a in SPATIAL if a in self.axes)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the size of pixels is known: it is not 1 along all spatial axes, or in a unit of length."""
+        return any(self.scale[a] != 1 or self.units[a] in METRES for a in self.spatial_axes)
 
     def n_planes(self, axis: str | None) -> int:
         """Return the number of planes along `axis` ("z", "y" or "x"); 1 for a 2-D image.

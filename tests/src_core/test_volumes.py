@@ -378,3 +378,12 @@ def test_real_volumes(shared_data: Path) -> None:
     inside = truth.plane(y=50).pixels > 0
     picture = image.plane(y=50).rgb8()[..., 0]
     assert picture[inside].mean() > 2 * picture[~inside].mean()
+
+
+def test_a_scale_of_one_pixel_is_not_known() -> None:
+    pixels = np.zeros((3, 4, 5), np.uint8)
+    assert not open_volume(pixels).is_scaled
+    assert not open_volume(pixels, scale=1.0, units="pixel").is_scaled
+    assert open_volume(pixels, scale=1.0, units="micrometer").is_scaled
+    assert open_volume(pixels, scale={"z": 4.0}).is_scaled
+    assert not open_volume(pixels[0]).is_scaled

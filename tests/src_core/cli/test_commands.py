@@ -552,6 +552,21 @@ def test_axes_that_the_file_does_not_name(run: Run, weights: Path, tmp_path: Pat
     assert alone.exit_code == 2 and "give --image" in alone.stderr
 
 
+def test_how_large_pixels_are_that_the_file_does_not_say(run: Run, weights: Path, tmp_path: Path) -> None:
+    stack, out = tmp_path / "stack.zarr", tmp_path / "o.ome.zarr"
+    zarr.save_array(stack, small_stack(4))
+    assert "z: 1 pixel, y: 1 pixel, x: 1 pixel" in run("info", stack).output
+    scale = ("--image-scale", "2,0.5,0.5")
+    assert "z: 2 micrometer, y: 0.5 micrometer, x: 0.5 micrometer" in run("info", stack, *scale).output
+    options = ("--point", "1,22,18", "--out", out, "--model", weights, *PERMISSIVE_OPTIONS)
+    found = run("propagate", stack, *options, *scale)
+    assert found.exit_code == 0, found.output
+    assert dict(LabelVolume.open(out, "r").scale) == {"z": 2.0, "y": 0.5, "x": 0.5}
+    for wrong, why in (("2,fine,0.5", "a number for every"), ("2,0.5", "scale"), ("0,1,1", "scale")):
+        refused = run("info", stack, "--image-scale", wrong)
+        assert refused.exit_code == 2 and why in refused.stderr, refused.output
+
+
 def test_a_session_on_a_larger_image_whose_axes_the_file_does_not_name(run: Run, tmp_path: Path) -> None:
     small = open_volume(np.stack([small_stack(3)] * 9), axes="tzyx")
     session = open_session(small, tmp_path / "s.sam.zarr")

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from src_core import evaluation as ev
 from src_core.evaluation.propagation import middle_slice
 from src_core.evaluation.segmenters import FunctionSegmenter
 from tests.src_core.evaluation import reference
+from tests.src_core.image_files import write_ome_zarr
 
 
 @pytest.fixture
@@ -93,17 +95,32 @@ def test_a_predictor_goes_through_the_librarys_propagation(
     propagation, volumes = types.ModuleType("propagation"), types.ModuleType("volumes")
     propagation.propagate = propagate  # type: ignore[attr-defined]
     propagation.propagate_axes = None  # type: ignore[attr-defined]
-    volumes.open_volume = lambda array, axes=None, scale=None: ("opened", axes)  # type: ignore[attr-defined]
+    volumes.open_volume = lambda array, axes, scale, units: ("opened", axes, scale)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "src_core.propagation", propagation)
     monkeypatch.setitem(sys.modules, "src_core.volumes", volumes)
-    sample = ev.Sample3D(Path("x"), truth * 1.0, truth.astype(np.int32), 1)
+    scale = {"z": 2.0, "y": 0.5, "x": 0.5}
+    sample = ev.Sample3D(Path("x"), truth * 1.0, truth.astype(np.int32), 1, scale)
     predictor = Predictor()
     result = ev.evaluate_3d(predictor, [sample]).objects[0]
     assert (result.low, result.high) == (-1, 0) and result.iou == pytest.approx(3 / 4)
-    assert calls[0][0] is predictor and calls[0][1] == ("opened", "zyx")
+    assert calls[0][0] is predictor and calls[0][1] == ("opened", "zyx", scale)
     assert list(calls[0][2]) == [4] and np.array_equal(calls[0][2][4][1], truth[4])
     ev.propagation_of(predictor, stop=0.5)(truth * 1.0, 4, truth[4])
-    assert calls[1][3] == {"stop": 0.5}
+    assert calls[1][1] == ("opened", "zyx", None) and calls[1][3] == {"stop": 0.5}
+
+
+@pytest.mark.parametrize("scale", [(2.0, 0.5, 0.5), (1.0, 1.0, 1.0), None])
+def test_samples_know_how_large_their_voxels_are(
+    truth: Any, scale: tuple[float, float, float] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ome.zarr"
+    if scale is None:
+        zarr.save_array(path / "0", truth * np.uint8(9))
+    else:
+        write_ome_zarr(path, [truth * np.uint8(9)], scale=scale)
+    zarr.save_array(path / "labels" / "ground_truth" / "0", truth.astype(np.uint16))
+    (sample,) = ev.objects_3d(tmp_path)
+    assert sample.scale == (None if scale is None else dict(zip("zyx", scale, strict=True)))
 
 
 @pytest.mark.parametrize("start", ["gt", "click"])
