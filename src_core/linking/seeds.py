@@ -20,7 +20,7 @@ from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import RecordShelf
 from src_core.masks import PackedMask, innermost
 from src_core.predictor import Predictor
-from src_core.propagation import propagate
+from src_core.propagation import PropagationSettings, propagate
 from src_core.propagation.sides import SideView
 from src_core.volumes import Volume
 
@@ -84,6 +84,9 @@ def grow(
             t=t,
             c=c,
             overlapping=True,
+            settings=PropagationSettings(
+                sides=False
+            ),  # what comes of a seed is looked at from the side below
             **options,
         ):
             here = {k: PackedMask.of(mask) for k, mask in walked.masks.items() if mask.any()}

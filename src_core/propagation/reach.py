@@ -21,6 +21,8 @@ from src_core.types import PlaneRef
 from src_core.volumes import Volume
 from src_core.volumes.isotropic import Stretched
 
+WORTH_IT = 1.5
+"""Slices must lie so many pixels apart: a walk in finer steps sees ends as well as anybody."""
 SOFT_PX, LEAST_SOFT = 16, 3.0
 """So far from the end it found, in square pixels, a plane is as sure as it gets; in slices at least."""
 MOST = 0.5
@@ -61,6 +63,12 @@ class Reach:
             return 0.0
         left = self.high - index if direction > 0 else index - self.low
         return self.weight * float(np.clip((left + 0.5) / self.soft, -1, 1))
+
+
+def worth_it(volume: Volume, axis: str) -> bool:
+    """Say whether planes across the slices along an axis show ends better than a walk does."""
+    beside = min(volume.scale[a] for a in volume.plane_axes(axis))
+    return volume.is_scaled and volume.scale[axis] >= WORTH_IT * beside
 
 
 def together(reaches: Iterable[Reach], index: int, direction: int) -> float:

@@ -13,7 +13,7 @@ from src_core.propagation.anchors import Anchors, checked_anchors
 from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
 from src_core.propagation.crossing import READ_WHOLE_PX
 from src_core.propagation.motion import STILL, Shift, motion, moved_picture
-from src_core.propagation.reach import Reach, reaches, together
+from src_core.propagation.reach import Reach, reaches, together, worth_it
 from src_core.propagation.settings import (
     PropagationSettings,
     Step,
@@ -118,7 +118,7 @@ class _Run:
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.placed = Placed(anchors)
-        self._sides = settings.sides and predictor.continuity is not None and volume.is_scaled
+        self._sides = settings.sides and predictor.continuity is not None and worth_it(volume, axis)
         self._reach: dict[tuple[int, int], tuple[Reach, ...]] = {}
 
     def _embed(self, index: int) -> Embedding:
@@ -152,7 +152,7 @@ class _Run:
                     tracks[identity] = Track.start(mask, self._memory(index, mask))
                 elif tracks.pop(identity, None) is not None:
                     stopped[identity] = "you have said that it is not here"
-            for _ in self._look(index, direction):
+            for _ in self._look(index, direction) if index != order[-1] else ():
                 yield Step(index, {}, {})
             here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
             shift = self._motion(index - direction, index) if here else STILL

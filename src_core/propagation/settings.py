@@ -34,7 +34,7 @@ class PropagationSettings:
         Whether masks follow the picture where all of it jumps from one plane to the next.
     sides
         Whether planes across the stack have a say in where an object ends. Only networks with a
-        `Predictor.continuity` are asked, and only where the file says how far apart the planes are.
+        `Predictor.continuity` are asked, and only where the file says that the planes lie far apart.
     interpolate_below
         Between two anchors, planes of which the network is less sure, 0 to 1, or that it did not reach, get the
         outline drawn from one anchor to the other; 0 for none.

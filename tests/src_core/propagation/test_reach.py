@@ -26,7 +26,7 @@ def predictor() -> Predictor:
     return Predictor.load("nano", "cpu")
 
 
-def balls(step: float = 1.0) -> NDArray[np.uint8]:
+def balls(step: float = 2.0) -> NDArray[np.uint8]:
     """Two in a column, of radius 9, and one beside them; labels (Z, Y, X)."""
     z, y, x = np.indices(SHAPE)
     labels = np.zeros(SHAPE, np.uint8)
@@ -35,7 +35,7 @@ def balls(step: float = 1.0) -> NDArray[np.uint8]:
     return labels
 
 
-def stack(labels: NDArray[np.uint8], step: float = 1.0) -> Volume:
+def stack(labels: NDArray[np.uint8], step: float = 2.0) -> Volume:
     rng = np.random.default_rng(0)
     pixels = np.clip(40 + 120 * (labels > 0) + rng.normal(0, 8, SHAPE), 0, 255).astype(np.uint8)
     return open_volume(pixels, axes="zyx", scale={"z": 0.3 * step, "y": 0.3, "x": 0.3})
@@ -122,11 +122,13 @@ def test_a_walk_asks_the_sides_and_can_do_without(
     assert abs(min(found) - low) <= 1
     assert abs(max(found) - high) <= 1
     unknown = replace(volume, scale=dict.fromkeys("zyx", 1.0), units=dict.fromkeys("zyx"))
+    cubes = stack(labels, step=1.0)
     with monkeypatch.context() as blind:
         blind.setattr("src_core.propagation.run.reaches", None)
         alone = through(predictor, volume, start, settings=PropagationSettings(sides=False))
-        assert len(alone) > 10
-        assert through(predictor, unknown, start).keys() == alone.keys()
+        assert len(alone) > 5
+        for other in (unknown, cubes):
+            assert through(predictor, other, start).keys() == alone.keys()
     monkeypatch.setattr("src_core.propagation.run.together", lambda *args: -2.0)
     assert through(predictor, volume, start).keys() == {14}, "the sides have the last word"
 
@@ -140,16 +142,41 @@ def test_each_object_that_is_looked_at_is_a_chance_to_cancel(predictor: Predicto
     assert [(s.index, s.masks, s.stopped) for s in first[1:]] == [(14, {}, {})] * 2
 
 
+def test_only_who_leaves_its_last_anchor_within_the_range_is_looked_at(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = balls()
+    looked: list[tuple[int, set[int]]] = []
+
+    def look(*args: Any, **options: Any) -> Any:
+        looked.append((args[3], set(args[4])))
+        return iter([(k, ()) for k in args[4]])
+
+    monkeypatch.setattr("src_core.propagation.run.reaches", look)
+    volume, ball = stack(labels), labels[14] == 1
+    nothing = np.zeros_like(ball)
+
+    def looks(anchors: dict[int, dict[int, Mask]], **options: Any) -> list[tuple[int, set[int]]]:
+        looked.clear()
+        assert list(propagate(predictor, volume, anchors, **options))
+        return list(looked)
+
+    assert looks({14: {1: ball}}) == [(14, {1})]
+    assert looks({12: {1: ball}, 16: {1: ball}}) == [(16, {1}), (12, {1})]
+    assert looks({12: {1: ball}, 16: {1: ball}}, start=12, stop=17) == []
+    assert looks({12: {1: ball}, 16: {1: nothing}}) == [(12, {1})]
+
+
 def test_a_run_that_goes_on_looks_again(predictor: Predictor) -> None:
     labels = balls()
     volume, anchors = stack(labels), {14: {1: labels[14] == 1}}
     states: list[Any] = []
     whole = list(propagate(predictor, volume, anchors, checkpoint=states.append))
-    state = next(s for s in states if s.direction < 0 and s.index == 12)
+    state = next(s for s in states if s.direction < 0 and s.index == 13)
     rest = list(propagate(predictor, volume, anchors, resume=state))
 
     def answers(steps: list[Step]) -> dict[int, int]:
-        return {s.index: int(np.count_nonzero(s.masks[1])) for s in steps if 1 in s.masks and s.index < 12}
+        return {s.index: int(np.count_nonzero(s.masks[1])) for s in steps if 1 in s.masks and s.index < 13}
 
     assert answers(rest) == answers(whole)
     assert answers(rest), "there is something left to do"
@@ -176,7 +203,7 @@ def test_what_cannot_be_read_ends_what_is_seen_but_not_the_walk(predictor: Predi
     volume = replace(whole, arrays=(Damaged(np.asarray(whole.array[:]), range(27, 40)),), user_limits=limits)
     found = dict(reaches(predictor, volume, "z", 14, {1: labels[14] == 1}))
     assert {r.seen for r in found[1]} == {range(0, 27)}
-    assert 22 in through(predictor, volume, labels[14] == 1, stop=27)
+    assert 17 in through(predictor, volume, labels[14] == 1, stop=27)
     nothing = replace(volume, arrays=(Damaged(np.asarray(whole.array[:]), range(0, 40)),))
     assert dict(reaches(predictor, nothing, "z", 14, {1: labels[14] == 1})) == {1: ()}
 
