@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import frames, tiling
+from src_core.clicked import obeyed
 from src_core.components import asked_about
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
@@ -235,7 +236,7 @@ class Predictor:
         logits = decoded.logits[rows, order].float().cpu()
         # What a mask alone asks for is what the object has become: it may have parted.
         if self.model.native_tiles and not (asked[0] is None and asked[1] is None):
-            logits = _cleaned(logits, *asked)
+            logits = _as_prompted(logits, *asked)
         presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
         window = frames.window(self.model, tile)
         found = []
@@ -254,26 +255,31 @@ def _says_too_much(prompt: Prompts) -> bool:
     return own and bool((prompt.labels == 1).any()) and prompt.labels[-1] == 0
 
 
-def _cleaned(
+def _as_prompted(
     logits: Tensor, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
 ) -> Tensor:
-    """Take out of logits (B, M, h, w) what their prompts, in network pixels, are not about."""
+    """Take out of logits (B, M, h, w) what their prompts, in network pixels, are not about, and do as clicks say."""
     nothing = [None] * len(logits)
-    inside = nothing if points is None else _on_object(*points)
+    none = np.zeros((0, 2), np.float32), np.zeros(0, np.bool_)
+    clicked = [none] * len(logits) if points is None else _clicks(*points)
     box = nothing if boxes is None else boxes.cpu().numpy() / LOW_RES_PX
     before = nothing if masks is None else (masks[:, 0] > 0).cpu().numpy()
-    found = [
-        asked_about(one, inside[i], box[i], before[i])
-        for i, many in enumerate(logits.numpy())
-        for one in many
-    ]
+    found = []
+    for i, many in enumerate(logits.numpy()):
+        places, inside = clicked[i]
+        # A first click alone asks what is there, which may be nothing.
+        orders = len(places) + (boxes is not None) + (masks is not None) > 1
+        for one in many:
+            own = asked_about(one, places[inside], box[i], before[i])
+            found.append(obeyed(own, places, inside) if orders else own)
     return torch.from_numpy(np.stack(found)).reshape(logits.shape)
 
 
-def _on_object(coords: Tensor, labels: Tensor) -> list[NDArray[np.float32]]:
-    """Return the clicks (N, 2) on the object of each prompt, in low-resolution pixels."""
-    places = coords.cpu().numpy() / LOW_RES_PX
-    return [p[there] for p, there in zip(places, labels.cpu().numpy() == 1, strict=True)]
+def _clicks(coords: Tensor, labels: Tensor) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Return the clicks (N, 2) of each prompt, in low-resolution pixels, and whether they are on the object."""
+    # The middle of a network pixel has whole coordinates, the corner of a low-resolution one has here.
+    places, said = (coords.cpu().numpy() + 0.5) / LOW_RES_PX, labels.cpu().numpy()
+    return [(p[n >= 0], n[n >= 0] == 1) for p, n in zip(places, said, strict=True)]
 
 
 def _colour8(image: Any) -> Any:
