@@ -105,6 +105,13 @@ def test_the_sides_decide_where_the_walk_is_in_doubt_only() -> None:
         assert (verdict(before, answer(0.6), strange, 0.0) is None) == (least == 0.0)
 
 
+@pytest.mark.parametrize("least", [-1.0, 0.0, 1.0])
+def test_presences_at_the_ends_of_what_is_possible_can_be_compared(least: float) -> None:
+    settings = PropagationSettings(min_presence=least)
+    for presence in (0.0, 1.0) if least <= 0 else (1.0,):
+        assert verdict(answer(1.0).masks[0], answer(presence), settings, MOST) is None
+
+
 def through(predictor: Predictor, volume: Volume, start: Mask, **options: Any) -> dict[int, Mask]:
     found: dict[int, Mask] = {}
     for step in propagate(predictor, volume, {14: {1: start}}, **options):
