@@ -103,7 +103,7 @@ class Volume:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the size of pixels is known: at level 0 it is not 1 along all spatial axes, or in a unit of length."""
+        """Whether the size of pixels is known: not 1 along all spatial axes on level 0, or in a unit of length."""
         return any(self.units[a] in METRES or not self._counts_pixels(a) for a in self.spatial_axes)
 
     def _counts_pixels(self, axis: str) -> bool:
