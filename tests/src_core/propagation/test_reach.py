@@ -162,6 +162,37 @@ def test_a_run_that_goes_on_looks_again(predictor: Predictor) -> None:
     assert answers(rest), "there is something left to do"
 
 
+def test_a_run_that_goes_on_can_be_cancelled_while_it_looks_and_looks_at_what_still_walks_only(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = balls()
+    anchors = {14: {1: labels[14] == 1}, 18: {3: labels[18] == 3}}
+    states: list[Any] = []
+    list(propagate(predictor, stack(labels), anchors, checkpoint=states.append))
+    state = next(s for s in states if s.direction < 0 and s.index == 12)
+    state.tracks.pop(3)
+    asked: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        for k, found in reaches(*args, **options):
+            asked.append(k)
+            yield k, found
+
+    monkeypatch.setattr("src_core.propagation.run.reaches", counted)
+    first = next(propagate(predictor, stack(labels), anchors, resume=state))
+    assert (first.index, first.masks, asked) == (14, {}, [1])
+
+
+def test_nobody_looks_from_the_side_where_no_walk_goes(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = balls()
+    monkeypatch.setattr("src_core.propagation.run.reaches", None)
+    between = {12: {1: labels[12] == 1}, 16: {1: labels[16] == 1}}
+    steps = list(propagate(predictor, stack(labels), between, start=12, stop=17))
+    assert {s.index for s in steps if s.masks} == set(range(12, 17))
+
+
 class Damaged:
     """An array of which some slices cannot be read."""
 
