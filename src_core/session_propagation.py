@@ -109,7 +109,7 @@ def propagate_session(
                 if not step.anchor:
                     session.write_step(edit, plane, step.masks, doubt.scores(step), step.ends)
                     left.seen(step)
-                    done += 1
+                    done += bool(step.masks or step.ends or step.stopped)  # not: a look at an object
                     for k, reason in step.stopped.items():
                         stopped.setdefault(k, []).append(f"{axis}={step.index}: {reason}")
                 yield PropagationProgress(min(done, total), total, plane, dict(stopped), left_out)

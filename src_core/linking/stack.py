@@ -28,6 +28,7 @@ from src_core.linking.seeds import erase, grow, new_objects, seed_slices
 from src_core.linking.settings import LinkSettings
 from src_core.linking.shelf import RecordShelf
 from src_core.predictor import Predictor
+from src_core.propagation.request import known_scale
 from src_core.stepping import Stepwise
 from src_core.types import Cancelled, PlaneRef
 from src_core.volumes import Volume
@@ -183,9 +184,9 @@ class StackRun:
     def _walks(self) -> dict[str, Any]:
         """Return how far walks have come: searched slices that are done, the next id, and the seeds through since.
 
-        Walks that began with other thresholds or settings are forgotten.
+        Walks that began with other thresholds or settings, or another size of voxels, are forgotten.
         """
-        asked = [asdict(self.links), asdict(self.thresholds)]
+        asked = [asdict(self.links), asdict(self.thresholds), known_scale(self.volume)]
         note: dict[str, Any] = self.shelf.noted() or {}
         if note.get("asked") != asked:
             if note:  # they may have been drawn already

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -81,32 +82,40 @@ def _lanes(mask: Mask, across: int) -> tuple[Lane, ...]:
 
 
 def read_crossing(
-    volume: Volume, where: PlaneRef, c: int | None, wanted: Mapping[int, Crossed]
+    volume: Volume, where: PlaneRef, c: int | None, objects: Mapping[int, Crossed]
 ) -> dict[int, tuple[range, dict[Lane, NDArray[np.uint8]]]]:
     """Read planes across the slices around one: object id -> which slices, and (n, w, 3) uint8 for every lane.
 
     What cannot be read ends them. Of each slice only lines are kept.
     """
-    parts: dict[int, dict[int, dict[Lane, NDArray[np.uint8]]]] = {k: {} for k in wanted}
-    count, farthest = volume.n_planes(where.axis), max(seen.reach for seen in wanted.values())
+    parts: dict[int, dict[int, dict[Lane, NDArray[np.uint8]]]] = {k: {} for k in objects}
+    wanted = dict(objects)
+    count, farthest = volume.n_planes(where.axis), max(seen.reach for seen in objects.values())
     for order in (
         range(where.index, min(count, where.index + farthest + 1)),
         range(where.index - 1, max(0, where.index - farthest) - 1, -1),
     ):
+        blind: set[int] = set()
         for z in order:
             plane = volume.plane_at(PlaneRef(where.axis, z, where.t), c)
-            try:
-                if len(wanted) > 1 and math.prod(plane.shape) <= READ_WHOLE_PX:
+            if len(wanted) > 1 and math.prod(plane.shape) <= READ_WHOLE_PX:
+                with suppress(VolumeError):  # a part of it may do
                     _ = plane.pixels  # many objects look at it: decode its chunks once
-                for k, seen in wanted.items():
-                    if abs(z - where.index) <= seen.reach:
-                        y0, x0, y1, x1 = seen.box
-                        parts[k][z] = seen.cut(plane.rgb8_part(seen.box, (y1 - y0, x1 - x0))[0])
-            except VolumeError:
-                break  # the walk may never come here
+            for k, seen in wanted.items():
+                if k in blind or abs(z - where.index) > seen.reach:
+                    continue
+                y0, x0, y1, x1 = seen.box
+                try:
+                    parts[k][z] = seen.cut(plane.rgb8_part(seen.box, (y1 - y0, x1 - x0))[0])
+                except VolumeError:  # the walk may never come here
+                    blind.add(k)
+            if blind >= wanted.keys():
+                break
+        nowhere = {k for k, found in parts.items() if where.index not in found}
+        wanted = {k: seen for k, seen in wanted.items() if k not in nowhere}
     read = {}
     for k, found in parts.items():
         slices = range(min(found, default=where.index), max(found, default=where.index) + 1)
-        lanes = chain(*wanted[k].lanes) if found else ()
+        lanes = chain(*objects[k].lanes) if found else ()
         read[k] = slices, {lane: np.stack([found[z][lane] for z in slices]) for lane in lanes}
     return read

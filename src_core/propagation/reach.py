@@ -45,8 +45,8 @@ class Reach:
     seen
         The slices it shows.
     weight
-        How much that counts, 0 to 1: predicted IoU, presence, and how well the answer fits where it crosses the
-        slice on which the object is known.
+        How much that counts, 0 to 1, and more where it speaks for others: predicted IoU, presence, and how well the
+        answer fits where it crosses the slice on which the object is known.
     soft
         How many slices from an end it is as sure as it gets.
     """

@@ -69,6 +69,11 @@ def described(predictor: Predictor, volume: Volume, c: int | None) -> dict[str, 
     }
 
 
+def known_scale(volume: Volume) -> list[float] | None:
+    """Return the size of a voxel along z, y and x, None where it is not known: planes across the slices need it."""
+    return [volume.scale[a] for a in volume.spatial_axes] if volume.is_scaled else None
+
+
 def request_of(
     predictor: Predictor,
     volume: Volume,
@@ -93,9 +98,7 @@ def request_of(
         PROMPTED: pixels.hexdigest(),
         "prompts": asked,
         "planes": [axis, start, stop, t, c],
-        "scale": [
-            volume.scale[a] for a in volume.spatial_axes
-        ],  # planes across the slices have square pixels
+        "scale": known_scale(volume),
         "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
     }
 

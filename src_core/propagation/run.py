@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from src_core.continuity import Memory, Picture
 from src_core.embedding import Embedding
@@ -145,6 +145,9 @@ class _Run:
         self, order: range, direction: int, tracks: dict[int, Track], waiting: Waiting
     ) -> Iterator[Step]:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
+        for anchor, ids in self._behind(order, direction, tracks).items():
+            for _ in self._look(anchor, direction, ids):
+                yield Step(anchor, {}, {})
         for index in order:
             stopped: dict[int, str] = {}
             for identity, mask in self.anchors.get(index, {}).items():
@@ -152,8 +155,9 @@ class _Run:
                     tracks[identity] = Track.start(mask, self._memory(index, mask))
                 elif tracks.pop(identity, None) is not None:
                     stopped[identity] = "you have said that it is not here"
-            for _ in self._look(index, direction) if index != order[-1] else ():
-                yield Step(index, {}, {})
+            if index != order[-1]:
+                for _ in self._look(index, direction, self.anchors.get(index, {})):
+                    yield Step(index, {}, {})
             here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
             shift = self._motion(index - direction, index) if here else STILL
             found = self._ask(index, here, shift)
@@ -195,12 +199,22 @@ class _Run:
                 if direction > 0 or not waiting:
                     return
 
-    def _look(self, index: int, direction: int) -> Iterator[int]:
-        """Look from the side at objects that leave their last anchor, one at a time."""
+    def _behind(self, order: range, direction: int, tracks: dict[int, Track]) -> dict[int, list[int]]:
+        """Return the anchors, and of which objects, that a run which goes on with `order` does not come by."""
+        found: dict[int, list[int]] = {}
+        for k in tracks if order else ():
+            anchor = self.placed.sides(k, order[0])[direction < 0]
+            if anchor is not None:
+                found.setdefault(anchor, []).append(k)
+        return found
+
+    def _look(self, index: int, direction: int, objects: Container[int]) -> Iterator[int]:
+        """Look from the side at those objects on an anchor that leave their last one, one at a time."""
         leaving = {
             k: mask
             for k, mask in self.anchors.get(index, {}).items()
-            if mask.any()
+            if k in objects
+            and mask.any()
             and self.placed.sides(k, index)[direction > 0] is None
             and (k, index) not in self._reach
         }
@@ -213,12 +227,7 @@ class _Run:
     def _vote(self, identity: int, index: int, direction: int) -> float:
         """Return what planes across the stack say about an object beyond its last anchor; see `verdict`."""
         anchor = self.placed.sides(identity, index)[direction < 0]
-        if anchor is None or not self._sides:
-            return 0.0
-        if (identity, anchor) not in self._reach:
-            for _ in self._look(anchor, direction):  # a run that goes on has not come by here
-                pass
-        return together(self._reach.get((identity, anchor), ()), index, direction)
+        return 0.0 if anchor is None else together(self._reach.get((identity, anchor), ()), index, direction)
 
     @property
     def _fills(self) -> bool:

@@ -11,6 +11,8 @@ from src_core.errors import PromptError
 from src_core.masks import Mask
 from src_core.types import Candidates
 
+ALMOST = 1e-6
+"""Probabilities closer to 0 or 1 count as this far from them: their logits are finite."""
 SURE = 3.0
 """The walk is as sure as it gets of the presence so many logits above or below the least it believes."""
 
@@ -126,8 +128,8 @@ def verdict(
 
 def _beyond(presence: float, least: float) -> float:
     """Return by how much a probability is above another one, in logits."""
-    with np.errstate(divide="ignore"):
-        return float(np.subtract(*np.log(np.divide((presence, least), np.subtract(1, (presence, least))))))
+    both = np.clip((presence, least), ALMOST, 1 - ALMOST)
+    return float(np.subtract(*np.log(both / (1 - both))))
 
 
 def _reason(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -102,8 +103,13 @@ class Volume:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the size of pixels is known: it is not 1 along all spatial axes, or in a unit of length."""
-        return any(self.scale[a] != 1 or self.units[a] in METRES for a in self.spatial_axes)
+        """Whether the size of pixels is known: not 1 along all spatial axes on level 0, or in a unit of length."""
+        return any(self.units[a] in METRES or not self._counts_pixels(a) for a in self.spatial_axes)
+
+    def _counts_pixels(self, axis: str) -> bool:
+        """Say whether a pixel is as long as it is pixels of level 0, give or take one in all of them."""
+        own, full = self.sizes[axis], int(self.arrays[0].shape[self.axes.index(axis)])
+        return math.isclose(self.scale[axis], full / own, rel_tol=1 / own if self.level else 0.0)
 
     def n_planes(self, axis: str | None) -> int:
         """Return the number of planes along `axis` ("z", "y" or "x"); 1 for a 2-D image.

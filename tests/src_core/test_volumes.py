@@ -387,3 +387,13 @@ def test_a_scale_of_one_pixel_is_not_known() -> None:
     assert open_volume(pixels, scale=1.0, units="micrometer").is_scaled
     assert open_volume(pixels, scale={"z": 4.0}).is_scaled
     assert not open_volume(pixels[0]).is_scaled
+
+
+def test_a_coarser_level_of_an_image_without_a_size_has_none_either(tmp_path: Path) -> None:
+    levels = [np.zeros(shape, np.uint8) for shape in ((3, 101, 64), (3, 51, 32))]
+    image = write_ome_zarr(tmp_path / "cells.ome.zarr", levels)
+    for source in (levels, image):
+        coarse = open_volume(source, level=1, units=dict.fromkeys("zyx"))
+        assert coarse.scale["x"] == 2
+        assert not coarse.is_scaled
+        assert open_volume(source, level=1, scale=0.5, units=dict.fromkeys("zyx")).is_scaled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from src_core.automatic import SearchSettings, Thresholds
 from src_core.errors import SessionError
 from src_core.labels import LabelVolume
 from src_core.linking import LinkSettings, StackReport, seeds, segment_stack
-from src_core.linking.shelf import RecordShelf
+from src_core.linking.shelf import RecordShelf, labels_of_run
+from src_core.linking.stack import StackRun
 from src_core.masks import PackedMask
 from src_core.predictor import Predictor
 from src_core.propagation.store import FOLDER
 from src_core.synthetic import make_stack
-from src_core.volumes import open_volume
+from src_core.volumes import Volume, open_volume
 from tests.src_core.automatic.stub import box
 
 FEW = SearchSettings(points_per_side=18)
@@ -68,6 +70,20 @@ def test_other_thresholds_begin_walks_anew_but_no_search(
     assert report.objects == whole.objects
     with pytest.raises(SessionError, match="exists"):
         run(predictor, tmp_path / "a.zarr")
+
+
+def test_walks_through_voxels_of_another_size_are_forgotten(predictor: Predictor, tmp_path: Path) -> None:
+    labels, shelf, _ = labels_of_run(VOLUME, tmp_path / "a.zarr", {}, overwrite=False)
+    scaled = replace(VOLUME, scale={"z": 0.4, "y": 0.1, "x": 0.1})
+
+    def walked(volume: Volume) -> list[int]:
+        stack = StackRun(predictor, volume, labels, shelf, "z", range(8), 0, None)
+        return list(stack._walks()["done"])
+
+    assert not walked(VOLUME)
+    shelf.note(shelf.noted() | {"done": [1]})
+    assert walked(VOLUME) == [1]
+    assert not walked(scaled)
 
 
 def test_groups_of_seeds_that_are_through_are_not_walked_again(

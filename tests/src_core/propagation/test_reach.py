@@ -105,6 +105,13 @@ def test_the_sides_decide_where_the_walk_is_in_doubt_only() -> None:
         assert (verdict(before, answer(0.6), strange, 0.0) is None) == (least == 0.0)
 
 
+@pytest.mark.parametrize("least", [-1.0, 0.0, 1.0])
+def test_presences_at_the_ends_of_what_is_possible_can_be_compared(least: float) -> None:
+    settings = PropagationSettings(min_presence=least)
+    for presence in (0.0, 1.0) if least <= 0 else (1.0,):
+        assert verdict(answer(1.0).masks[0], answer(presence), settings, MOST) is None
+
+
 def through(predictor: Predictor, volume: Volume, start: Mask, **options: Any) -> dict[int, Mask]:
     found: dict[int, Mask] = {}
     for step in propagate(predictor, volume, {14: {1: start}}, **options):
@@ -182,6 +189,27 @@ def test_a_run_that_goes_on_looks_again(predictor: Predictor) -> None:
     assert answers(rest), "there is something left to do"
 
 
+def test_a_run_that_goes_on_can_be_cancelled_while_it_looks_and_looks_at_what_still_walks_only(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = balls()
+    anchors = {14: {k: labels[14] == k for k in (1, 3)}}
+    states: list[Any] = []
+    list(propagate(predictor, stack(labels), anchors, checkpoint=states.append))
+    state = next(s for s in states if s.index == 16)
+    state.tracks.pop(3)
+    asked: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        for k, found in reaches(*args, **options):
+            asked.append(k)
+            yield k, found
+
+    monkeypatch.setattr("src_core.propagation.run.reaches", counted)
+    first = next(propagate(predictor, stack(labels), anchors, resume=state))
+    assert (first.index, first.masks, asked) == (14, {}, [1])
+
+
 class Damaged:
     """An array of which some slices cannot be read."""
 
@@ -204,8 +232,10 @@ def test_what_cannot_be_read_ends_what_is_seen_but_not_the_walk(predictor: Predi
     found = dict(reaches(predictor, volume, "z", 14, {1: labels[14] == 1}))
     assert {r.seen for r in found[1]} == {range(0, 27)}
     assert 17 in through(predictor, volume, labels[14] == 1, stop=27)
-    nothing = replace(volume, arrays=(Damaged(np.asarray(whole.array[:]), range(0, 40)),))
-    assert dict(reaches(predictor, nothing, "z", 14, {1: labels[14] == 1})) == {1: ()}
+    for gone in (range(40), range(14, 16)):
+        nothing = replace(volume, arrays=(Damaged(np.asarray(whole.array[:]), gone),))
+        both = {k: labels[14] == k for k in (1, 3)}
+        assert dict(reaches(predictor, nothing, "z", 14, both)) == {1: (), 3: ()}
 
 
 def test_a_single_slice_has_no_sides(predictor: Predictor) -> None:

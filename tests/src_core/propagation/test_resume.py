@@ -183,6 +183,10 @@ def test_an_unfinished_run_is_not_taken_over_by_another(
         propagate_to_labels(predictor, volume, other, out, **SETTINGS)
     with pytest.raises(SessionError, match="another settings"):
         propagate_to_labels(predictor, volume, PROMPTS, out)
+    for another in ({"z": 2.0, "y": 1.0, "x": 1.0}, None):
+        size = {"units": dict.fromkeys("zyx")} if another is None else {"scale": another}
+        with pytest.raises(SessionError, match="another scale"):
+            propagate_to_labels(predictor, replace(volume, **size), PROMPTS, out, **SETTINGS)
     report = propagate_to_labels(predictor, volume, other, out, overwrite=True, **SETTINGS)
     assert report.complete and not report.resumed and report.labels.object_ids() == [1]
 
