@@ -67,8 +67,9 @@ class Reach:
 
 def worth_it(volume: Volume, axis: str) -> bool:
     """Say whether planes across the slices along an axis show ends better than a walk does."""
-    beside = min(volume.scale[a] for a in volume.plane_axes(axis))
-    return volume.is_scaled and volume.scale[axis] >= WORTH_IT * beside
+    if len(volume.spatial_axes) < 3 or not volume.is_scaled:
+        return False
+    return volume.scale[axis] >= WORTH_IT * min(volume.scale[a] for a in volume.plane_axes(axis))
 
 
 def together(reaches: Iterable[Reach], index: int, direction: int) -> float:

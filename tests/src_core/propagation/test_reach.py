@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src_core.masks import Mask
 from src_core.predictor import Predictor
-from src_core.propagation import PropagationSettings, Step, crossing, propagate
+from src_core.propagation import PropagationSettings, Step, crossing, propagate, reach
 from src_core.propagation.reach import MOST, Reach, reaches, together
 from src_core.propagation.settings import verdict
 from src_core.types import Candidates, PlaneRef
@@ -242,6 +242,21 @@ def test_a_single_slice_has_no_sides(predictor: Predictor) -> None:
     labels = balls()
     one = open_volume(np.asarray(stack(labels).array[14:15]), axes="zyx")
     assert dict(reaches(predictor, one, "z", 0, {1: labels[14] == 1})) == {1: ()}
+
+
+def test_planes_are_worth_asking_where_slices_lie_far_apart() -> None:
+    pixels = np.zeros((4, 8, 9), np.uint8)
+
+    def worth(axis: str, *scale: float) -> bool:
+        return reach.worth_it(open_volume(pixels, scale=dict(zip("zyx", scale, strict=True))), axis)
+
+    assert worth("z", 0.7, 0.4, 0.4)
+    assert not worth("z", 0.5, 0.4, 0.4)
+    assert worth("z", 0.7, 0.4, 0.8)
+    assert not worth("y", 2.0, 0.4, 0.4)
+    assert not reach.worth_it(open_volume(pixels), "z")
+    flat = open_volume(pixels[0], scale=0.5, units="micrometer")
+    assert list(propagate(Predictor.load("nano", "cpu"), flat, {0: {1: np.ones((8, 9), np.bool_)}}))
 
 
 def test_only_lines_around_an_object_are_kept_and_very_large_ones_are_not_followed_without_end() -> None:

@@ -1,0 +1,109 @@
+"""Do corrections stick, and what is it worth that they do?
+
+    python -m tests.benchmarks.bench_sticking --images ../shared/data/dsb2018 [--model nano] [--count 60]
+
+Eight clicks on each object, every one on the middle of the largest error of the answer before: how many answers leave a
+click on the wrong side of the outline, and the mean IoU after each, by the network alone and with
+`src_core.clicked.obeyed`. Drawn planes from seeds that training never uses, and images outside the protocol's test
+split.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src_core.embedding import Embedding
+from src_core.evaluation import markdown_table
+from src_core.evaluation.clicks import Click, next_click
+from src_core.masks import Mask, innermost, iou
+from src_core.predictor import Predictor
+from src_core.prompts import Prompts
+from src_core.synthetic import make_stack
+from tests.benchmarks.labelled import outside_the_protocol
+
+FIRST_SEED, SHAPE = 8_503_000, (3, 320, 320)
+CLICKS, PER_IMAGE, MIN_AREA_PX = 8, 3, 60
+
+
+def drawn() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield planes and their labels without end."""
+    for seed in range(FIRST_SEED, FIRST_SEED + 10**6):
+        stack = make_stack(seed, SHAPE)
+        yield stack.image[1], stack.labels[1]
+
+
+def series(predictor: Predictor, embedding: Embedding, truth: Mask) -> tuple[list[float], list[bool]]:
+    """Return the IoU after every click, and whether the answer goes against any; a perfect answer ends it."""
+    clicks = [Click(*innermost(truth), True)]
+    ious: list[float] = []
+    against: list[bool] = []
+    before: dict[str, Any] = {}
+    while len(ious) < CLICKS:
+        asked = Prompts([(c.y, c.x) for c in clicks], [int(c.positive) for c in clicks], **before)
+        found = predictor.predict(embedding, asked)
+        mask = found.masks[0]
+        ious.append(iou(mask, truth))
+        against.append(any(bool(mask[c.y, c.x]) != c.positive for c in clicks))
+        following = next_click(truth, mask)
+        if following is None:
+            ious += [1.0] * (CLICKS - len(ious))
+            break
+        clicks.append(following)
+        before = {"mask": found.logits[0], "mask_window": found.window}
+    return ious, against
+
+
+def measured(
+    predictor: Predictor, planes: Iterator[tuple[NDArray[Any], NDArray[Any]]], count: int
+) -> dict[str, float]:
+    """Click on `count` objects, up to three of each plane."""
+    rng, rows, against = np.random.default_rng(0), [], []
+    for image, labels in planes:
+        embedding = predictor.embed(image, lazily=True)
+        areas = np.bincount(labels.ravel().astype(np.int64))
+        areas[0] = 0
+        for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
+            ious, wrong = series(predictor, embedding, labels == k)
+            rows.append(ious)
+            against += wrong
+        if len(rows) >= count:
+            break
+    means = np.mean(rows, 0)
+    table = {"objects": float(len(rows)), "against a click": float(np.mean(against))}
+    return table | {f"{n} clicks": float(means[n - 1]) for n in (1, 2, 3, 5, 8)}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--count", type=int, default=60, help="objects")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    predictor, table = Predictor.load(options.model, "cpu"), {}
+    for name in ("drawn", "images"):
+        for way in ("the network alone", "as clicks say"):
+            planes = (
+                drawn() if name == "drawn" else outside_the_protocol(options.images, np.random.default_rng(7))
+            )
+            if way == "as clicks say":
+                table[f"{name}, {way}"] = measured(predictor, planes, options.count)
+            else:
+                with patch("src_core.predictor.obeyed", lambda logits, *_: logits):
+                    table[f"{name}, {way}"] = measured(predictor, planes, options.count)
+    print(markdown_table(table, ""))
+
+
+if __name__ == "__main__":
+    main()
