@@ -10,7 +10,7 @@ import pytest
 
 from src_core.embeddings import EmbeddingCache
 from src_core.predictor import Predictor
-from src_core.propagation import propagate
+from src_core.propagation import PropagationSettings, propagate
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
 from tests.benchmarks.bench_strategies import measure, result, table
@@ -33,8 +33,9 @@ def test_the_walk_that_is_used_is_what_propagation_does() -> None:
     for k, z in stack.starts.items():
         anchors.setdefault(z, {})[k] = stack.labels[z] == k
     product = {k: np.zeros_like(found[k]) for k in found}
+    alone = PropagationSettings(sides=False)
     for step in propagate(
-        cache.predictor, stack.volume, anchors, embed=lambda i: cache.get(PlaneRef("z", i))
+        cache.predictor, stack.volume, anchors, settings=alone, embed=lambda i: cache.get(PlaneRef("z", i))
     ):
         for k, mask in step.masks.items():
             product[k][step.index] = mask

@@ -90,10 +90,10 @@ def test_a_cancelled_run_goes_on_however_often(predictor: Predictor, image: Path
         assert n_runs < 30
         if report.complete:
             break
-        # Cancelled right after a step, before its checkpoint: let every other run pass one. Before the first, each
-        # object is looked at from the side.
-        patient = iter([False] * 5 + [True]).__next__
-        report = propagate_to_labels(predictor, volume, PROMPTS, out, cancelled=patient, **SETTINGS)
+        # Cancelled right after a step, before its checkpoint: let every other run pass one.
+        report = propagate_to_labels(
+            predictor, volume, PROMPTS, out, cancelled=iter([False, False, True]).__next__, **SETTINGS
+        )
         if report.complete:
             break
     assert n_runs > 3
