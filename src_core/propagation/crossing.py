@@ -66,19 +66,23 @@ class Crossed:
         size = math.sqrt(np.count_nonzero(mask) * tall * wide)
         reach, most = (math.ceil(n / deep) for n in (np.clip(AROUND * size, LEAST_PX, MOST_PX), MOST_PX))
         own = mask[box[0] : box[2], box[1] : box[3]].copy()
-        return cls(box, own, (_lanes(own, 0), _lanes(own, 1)), (deep, tall, wide), reach, most)
+        return cls(box, own, _lanes(own), (deep, tall, wide), reach, most)
 
     def cut(self, picture: NDArray[Any]) -> dict[Lane, NDArray[Any]]:
         """Return the lines along which planes cross a picture (h, w[, 3]) of the slice within `box`."""
         return {(across, at): np.take(picture, at, across) for across, at in chain(*self.lanes)}
 
 
-def _lanes(mask: Mask, across: int) -> tuple[Lane, ...]:
-    """Lay planes along rows (0) or columns (1) of a mask: through its innermost pixel, and halfway to its edges."""
-    middle = innermost(mask)[across]
-    first, last = bounds(mask)[across], bounds(mask)[2 + across] - 1
-    lanes = dict.fromkeys((middle, (middle + first) // 2, (middle + last) // 2))
-    return tuple((across, n) for n in lanes if np.take(mask, n, across).any())
+def _lanes(mask: Mask) -> tuple[tuple[Lane, ...], tuple[Lane, ...]]:
+    """Lay planes along rows and columns of a mask: through its innermost pixel, and halfway to its edges."""
+    centre, box = innermost(mask), bounds(mask)
+
+    def along(across: int) -> tuple[Lane, ...]:
+        middle, first, last = centre[across], box[across], box[2 + across] - 1
+        lanes = dict.fromkeys((middle, (middle + first) // 2, (middle + last) // 2))
+        return tuple((across, n) for n in lanes if np.take(mask, n, across).any())
+
+    return along(0), along(1)
 
 
 def read_crossing(
@@ -111,8 +115,7 @@ def read_crossing(
                     blind.add(k)
             if blind >= wanted.keys():
                 break
-        nowhere = {k for k, found in parts.items() if where.index not in found}
-        wanted = {k: seen for k, seen in wanted.items() if k not in nowhere}
+        wanted = {k: seen for k, seen in wanted.items() if where.index in parts[k]}
     read = {}
     for k, found in parts.items():
         slices = range(min(found, default=where.index), max(found, default=where.index) + 1)

@@ -146,8 +146,7 @@ class _Run:
     ) -> Iterator[Step]:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
         for anchor, ids in self._behind(order, direction, tracks).items():
-            for _ in self._look(anchor, direction, ids):
-                yield Step(anchor, {}, {})
+            yield from self._look(anchor, direction, ids)
         for index in order:
             stopped: dict[int, str] = {}
             for identity, mask in self.anchors.get(index, {}).items():
@@ -156,8 +155,7 @@ class _Run:
                 elif tracks.pop(identity, None) is not None:
                     stopped[identity] = "you have said that it is not here"
             if index != order[-1]:
-                for _ in self._look(index, direction, self.anchors.get(index, {})):
-                    yield Step(index, {}, {})
+                yield from self._look(index, direction, self.anchors.get(index, {}))
             here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
             shift = self._motion(index - direction, index) if here else STILL
             found = self._ask(index, here, shift)
@@ -208,8 +206,10 @@ class _Run:
                 found.setdefault(anchor, []).append(k)
         return found
 
-    def _look(self, index: int, direction: int, objects: Container[int]) -> Iterator[int]:
-        """Look from the side at those objects on an anchor that leave their last one, one at a time."""
+    def _look(self, index: int, direction: int, objects: Container[int]) -> Iterator[Step]:
+        """Look from the side at those objects on an anchor that leave their last one, one at an empty step."""
+        if not self._sides:
+            return
         leaving = {
             k: mask
             for k, mask in self.anchors.get(index, {}).items()
@@ -218,11 +218,11 @@ class _Run:
             and self.placed.sides(k, index)[direction > 0] is None
             and (k, index) not in self._reach
         }
-        if self._sides and leaving:
-            found = reaches(self.predictor, self.volume, self.axis, index, leaving, t=self.t, c=self.c)
-            for k, reach in found:
-                self._reach[k, index] = reach
-                yield k
+        if not leaving:
+            return
+        for k, reach in reaches(self.predictor, self.volume, self.axis, index, leaving, t=self.t, c=self.c):
+            self._reach[k, index] = reach
+            yield Step(index, {}, {})
 
     def _vote(self, identity: int, index: int, direction: int) -> float:
         """Return what planes across the stack say about an object beyond its last anchor; see `verdict`."""

@@ -20,11 +20,12 @@ from src_core.evaluation.datasets import Sample3D, objects_3d
 from src_core.evaluation.propagation import Evaluation3D, VolumeResult, propagate_object, propagation_of
 from src_core.predictor import Predictor
 from src_core.propagation import PropagationSettings
+from tests.benchmarks.bench_axes_protocol import SETS
 from tests.benchmarks.flavours import placed
 
 OBJECTS = 2
 """Of every drawn stack at most."""
-SETS = ("plant_nuclei", "ovule_cells", "stardist3d")
+WAYS = {"the walk alone": PropagationSettings(sides=False), "and the sides": PropagationSettings()}
 THICK = 3.0
 """Voxels that are longer across the slices are shown apart."""
 
@@ -42,12 +43,11 @@ def measured(
     predictor: Predictor, samples: Iterator[tuple[Sample3D, int | None]]
 ) -> dict[str, list[tuple[float, VolumeResult]]]:
     """Propagate every object in both ways; with each goes how long its voxels are across the slices."""
-    found: dict[str, list[tuple[float, VolumeResult]]] = {"the walk alone": [], "and the sides": []}
+    found: dict[str, list[tuple[float, VolumeResult]]] = {way: [] for way in WAYS}
     for s, z in samples:
         scale = s.scale or {"z": 1.0, "y": 1.0}
         for way, results in found.items():
-            settings = PropagationSettings(sides=way != "the walk alone")
-            propagate = propagation_of(predictor, scale=s.scale, settings=settings)
+            propagate = propagation_of(predictor, scale=s.scale, settings=WAYS[way])
             results.append((scale["z"] / scale["y"], propagate_object(propagate, s.volume, s.truth, z0=z)))
     return found
 
@@ -78,8 +78,8 @@ def main() -> None:
     for name, samples in groups.items():
         for way, results in measured(predictor, samples).items():
             table[f"{name}, {way}"] = row(results)
-            if name not in SETS:
-                thin = [(f, r) for f, r in results if f < THICK]
+            thin = [(f, r) for f, r in results if f < THICK]
+            if thin and name not in SETS:
                 table[f"{name}, voxels up to {THICK:g} long, {way}"] = row(thin)
         print(markdown_table(table, "objects of"), flush=True)
 

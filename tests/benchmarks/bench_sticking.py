@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from src_core.clicked import obeyed
 from src_core.embedding import Embedding
 from src_core.evaluation import markdown_table
 from src_core.evaluation.clicks import Click, next_click
@@ -31,6 +32,7 @@ from tests.benchmarks.labelled import outside_the_protocol
 
 FIRST_SEED, SHAPE = 8_503_000, (3, 320, 320)
 CLICKS, PER_IMAGE, MIN_AREA_PX = 8, 3, 60
+WAYS = {"the network alone": lambda logits, *_: logits, "as clicks say": obeyed}
 
 
 def drawn() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
@@ -93,15 +95,12 @@ def main() -> None:
     torch.set_num_threads(1)
     predictor, table = Predictor.load(options.model, "cpu"), {}
     for name in ("drawn", "images"):
-        for way in ("the network alone", "as clicks say"):
+        for way, obey in WAYS.items():
             planes = (
                 drawn() if name == "drawn" else outside_the_protocol(options.images, np.random.default_rng(7))
             )
-            if way == "as clicks say":
+            with patch("src_core.predictor.obeyed", obey):
                 table[f"{name}, {way}"] = measured(predictor, planes, options.count)
-            else:
-                with patch("src_core.predictor.obeyed", lambda logits, *_: logits):
-                    table[f"{name}, {way}"] = measured(predictor, planes, options.count)
     print(markdown_table(table, ""))
 
 
