@@ -16,6 +16,11 @@ from src_core.masks import Mask, bounds, innermost
 Box = tuple[float, float, float, float]
 CHUNK = 8
 """Objects that are handed to another process together."""
+LOOSE, NOISY = 0.35, 0.25
+"""How often a box leaves room on every side, and how often its sides are off either way; else it is exact."""
+MOST_LOOSE = 0.25
+"""The room a loose box leaves at most, of the object's side."""
+OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])
 T = TypeVar("T")
 
 
@@ -33,7 +38,7 @@ def each(
 
 
 def first_click(rng: np.random.Generator, mask: Mask) -> tuple[float, float, int]:
-    """Return (x, y, 1) inside `mask`: with a probability of 0.6 its innermost pixel, else any."""
+    """Return (x, y, 1) inside `mask`: with a probability of 0.7 its innermost pixel, else any."""
     return *_pick(rng, mask), 1
 
 
@@ -63,13 +68,16 @@ def correction(rng: np.random.Generator, truth: Mask, guess: Mask) -> tuple[floa
     return *_pick(rng, best[1]), best[2]
 
 
-def noisy_box(rng: np.random.Generator, mask: Mask) -> Box:
-    """Return the (x0, y0, x1, y1) box around `mask`, half of the time with 10 % noise on each side."""
+def drawn_box(rng: np.random.Generator, mask: Mask) -> Box:
+    """Return the (x0, y0, x1, y1) box around `mask`: exact, with 10 % noise on each side, or loose, as hands draw it."""
     top, left, bottom, right = bounds(mask)
     box = np.array([left, top, right, bottom], np.float64)
-    if rng.random() < 0.5:
-        sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
-        box = box + np.clip(rng.normal(0, 0.1, 4) * sides, -10, 10)
+    sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    how = rng.random()
+    if how < LOOSE:
+        box += OUTWARDS * rng.uniform(0, MOST_LOOSE, 4) * sides
+    elif how < LOOSE + NOISY:
+        box += np.clip(rng.normal(0, 0.1, 4) * sides, -10, 10)
     x0, y0, x1, y1 = (float(v) for v in box)
     return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
 
@@ -87,7 +95,7 @@ def neighbour_mask(rng: np.random.Generator, mask: Mask) -> Mask:
 
 
 def _pick(rng: np.random.Generator, region: Mask) -> tuple[float, float]:
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         y, x = innermost(region)
     else:
         ys, xs = np.nonzero(region)

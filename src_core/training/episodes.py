@@ -22,13 +22,13 @@ from src_core.training.losses import affinity_loss, mask_iou, prompt_loss
 from src_core.training.samples import Sample
 
 KINDS = ("click", "box", "click+box", "mask")
-KIND_WEIGHTS = (0.5, 0.3, 0.08, 0.12)
+KIND_WEIGHTS = (0.45, 0.35, 0.08, 0.12)
 MAPS_PX = (STRIDE_PX, CELL_PX, LOW_RES_PX)
 """Sides of the cells of the encoder's maps."""
 NOWHERE = 0.15
 """How often a first click falls on background: nothing is there, which the presence must say."""
 
-ROUNDS = (2, 3, 3, 4, 5)
+ROUNDS = (2, 3, 3, 4, 5, 8)
 """How often an object is asked about: the first prompt, and corrections."""
 FIRST_WEIGHT = 2.0
 """The first answer's loss against each later one's: most masks are never corrected."""
@@ -149,7 +149,7 @@ def _correct(
         truths = truths & there[:, None, None]
     asked = Asked(len(truths), (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     if "box" in kind:
-        asked.set_boxes(list(clicks.each(clicks.noisy_box, rng, truths, pool=pool)))
+        asked.set_boxes(list(clicks.each(clicks.drawn_box, rng, truths, pool=pool)))
     ambiguous = kind == "click"
     if "click" in kind:
         asked.add_points(rng, list(clicks.each(clicks.first_click, rng, clicked, pool=pool)))
@@ -211,7 +211,7 @@ def _propagate(
     asked = Asked(truths.shape[1], (offset[0] * STRIDE_PX, offset[1] * STRIDE_PX))
     by_box = rng.random() < 0.5
     if by_box:
-        asked.set_boxes(list(clicks.each(clicks.noisy_box, rng, truths[0], pool=pool)))
+        asked.set_boxes(list(clicks.each(clicks.drawn_box, rng, truths[0], pool=pool)))
     else:
         asked.add_points(rng, list(clicks.each(clicks.first_click, rng, truths[0], pool=pool)))
     anchors = clicks.each(_anchored, rng, truths[0], pool=pool)
