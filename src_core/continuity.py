@@ -26,6 +26,8 @@ Picture = Callable[[Box], NDArray[np.uint8]]
 """Returns a rectangle of a plane as the network sees it, (h, w, 3)."""
 
 N_FEATURES = 19
+NARROW = 0.85
+"""An object has become narrow where its area is this part of what it was before; chosen on drawn stacks."""
 MAX_SIDE = 128
 """Larger objects are looked at reduced to about this many pixels."""
 WEIGHTS = Path(__file__).parent / "weights" / "continuity.safetensors"
@@ -49,8 +51,8 @@ class Memory:
     ----------
     anchor, area
         How the object looked on its anchor, and how many pixels it had there.
-    low, high
-        The smallest area since then, and the largest.
+    low, high, shoulder
+        The smallest area since then, the largest, and the largest before the smallest.
     last
         (N_FEATURES,) numbers of the plane before; zeros right after the anchor.
     """
@@ -59,32 +61,43 @@ class Memory:
     area: int
     low: int
     high: int
+    shoulder: int
     last: NDArray[np.float32]
 
     @classmethod
     def of(cls, picture: Picture, mask: Mask) -> Memory:
         """Begin with the non-empty mask of an anchor."""
         area = int(np.count_nonzero(mask))
-        return cls(look(*_part(picture, mask, mask)), area, area, area, np.zeros(N_FEATURES, np.float32))
+        seen = look(*_part(picture, mask, mask))
+        return cls(seen, area, area, area, area, np.zeros(N_FEATURES, np.float32))
 
     def numbers(self) -> NDArray[np.float64]:
         """Return everything as one vector, for storing."""
         a = self.anchor
-        return np.array(
-            [a.inside, a.around, a.spread, a.edge, self.area, self.low, self.high, *self.last.tolist()]
-        )
+        areas = [self.area, self.low, self.high, self.shoulder]
+        return np.array([a.inside, a.around, a.spread, a.edge, *areas, *self.last.tolist()])
+
+    def is_past_waist(self, area: int) -> bool:
+        """Say whether a mask of `area` on the next plane is wider than the object was after it had become narrow."""
+        return area > self.low and self.low <= NARROW * self.shoulder
 
     def after(self, found: Candidates, numbers: NDArray[np.float32]) -> Memory:
         """Return the memory for the next plane, of an answer that is not empty and its `features`."""
         area = int(np.count_nonzero(found.masks[0]))
-        return replace(self, low=min(self.low, area), high=max(self.high, area), last=numbers)
+        shoulder = self.high if area < self.low else self.shoulder
+        return replace(
+            self, low=min(self.low, area), high=max(self.high, area), shoulder=shoulder, last=numbers
+        )
 
     @classmethod
     def from_numbers(cls, numbers: NDArray[np.float64]) -> Memory:
-        """Undo `numbers`."""
-        inside, around, spread, edge, area, low, high = (float(n) for n in numbers[:7])
-        last = numbers[7:].astype(np.float32)
-        return cls(Look(inside, around, spread, edge), int(area), int(low), int(high), last)
+        """Undo `numbers`; raise `ValueError` where there are more of them, or fewer."""
+        if len(numbers) != 8 + N_FEATURES:
+            raise ValueError(f"expected {8 + N_FEATURES} numbers, got {len(numbers)}")
+        inside, around, spread, edge = (float(n) for n in numbers[:4])
+        area, low, high, shoulder = (int(n) for n in numbers[4:8])
+        last = numbers[8:].astype(np.float32)
+        return cls(Look(inside, around, spread, edge), area, low, high, shoulder, last)
 
 
 class Continuity(nn.Module):

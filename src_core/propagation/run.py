@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import replace
 
-from src_core.continuity import Memory, Picture
+from src_core.continuity import Memory
 from src_core.embedding import Embedding
 from src_core.masks import Mask
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import Anchors, checked_anchors
 from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
-from src_core.propagation.crossing import READ_WHOLE_PX
-from src_core.propagation.motion import STILL, Shift, motion, moved_picture
+from src_core.propagation.held import Held, Settled
+from src_core.propagation.motion import STILL, Shift, moved_picture
+from src_core.propagation.pictures import Pictures
 from src_core.propagation.reach import Reach, reaches, together, worth_it
 from src_core.propagation.settings import (
     PropagationSettings,
@@ -24,7 +25,7 @@ from src_core.propagation.settings import (
 )
 from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
 from src_core.types import Candidates, PlaneRef
-from src_core.volumes import Plane, Volume
+from src_core.volumes import Volume
 
 
 def propagate(
@@ -114,7 +115,7 @@ class _Run:
         self.embed: Callable[[int], Embedding] = self._embed
         self.checkpoint: Callable[[PropagationState], None] | None = None
         self.overlapping = False
-        self._seen: dict[int, Plane] = {}
+        self.pictures = Pictures(volume, axis, t, c)
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.placed = Placed(anchors)
@@ -145,6 +146,7 @@ class _Run:
         self, order: range, direction: int, tracks: dict[int, Track], waiting: Waiting
     ) -> Iterator[Step]:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
+        held = Held()
         for anchor, ids in self._behind(order, direction, tracks).items():
             yield from self._look(anchor, direction, ids)
         for index in order:
@@ -157,11 +159,13 @@ class _Run:
             if index != order[-1]:
                 yield from self._look(index, direction, self.anchors.get(index, {}))
             here = {k: t for k, t in tracks.items() if not self.placed.has(k, index)}
-            shift = self._motion(index - direction, index) if here else STILL
+            follow = here and self.settings.follow
+            shift = self.pictures.motion(index - direction, index) if follow else STILL
             found = self._ask(index, here, shift)
-            masks, scores, ends = {}, {}, {}
+            masks, scores, ends, past = {}, {}, {}, set()
             for k, candidates in found.items():
                 between = self.placed.between(k, index)
+                before = tracks[k].memory
                 candidates, memory = self._judged(tracks[k], candidates, index, index - direction, shift)
                 sides = self._vote(k, index, direction) if between is None else 0.0
                 reason = verdict(tracks[k].expected(shift), candidates, self.settings, sides)
@@ -169,10 +173,14 @@ class _Run:
                 if reason is not None:
                     del tracks[k]
                     # Between anchors the other direction may still reach this plane, and up comes first.
+                    if between is None and held.take_back(k, reason, absence(candidates)):
+                        continue
                     if between is None or (direction < 0 and other is None and not self._fills):
                         stopped[k], ends[k] = reason, absence(candidates)
                 else:
                     tracks[k] = Track.after(candidates, memory)
+                    if between is None and before is not None and before.is_past_waist(tracks[k].packed.area):
+                        past.add(k)
                     if between is not None and direction > 0:
                         waiting[k, index] = Crop.of(candidates)
                         continue
@@ -187,15 +195,24 @@ class _Run:
                 self._interpolate(index, masks, scores)
             if index == order[-1]:
                 stopped |= {k: self._border(index) for k in masks if self.placed.between(k, index) is None}
-            if found or masks or stopped:
-                if not self.overlapping:
-                    masks = exclusive(masks, scores, self.anchors.get(index, {}).values())
-                yield Step(index, masks, scores, stopped, ends)
-            if self.checkpoint is not None:
-                self.checkpoint(PropagationState(direction, index, dict(tracks), dict(waiting)))
+            state = PropagationState(direction, index, dict(tracks), dict(waiting))
+            step = Step(index, masks, scores, stopped, ends) if found or masks or stopped else None
+            yield from self._settle(held.add(step, state, past))
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
                 if direction > 0 or not waiting:
-                    return
+                    break
+        yield from self._settle(held.rest())
+
+    def _settle(self, planes: Iterable[Settled]) -> Iterator[Step]:
+        """Yield the steps on planes to which nothing more will happen, and then tell their states."""
+        for step, state in planes:
+            if step is not None and self.overlapping:
+                yield step
+            elif step is not None:
+                anchors = self.anchors.get(step.index, {}).values()
+                yield replace(step, masks=exclusive(step.masks, step.scores, anchors))
+            if self.checkpoint is not None:
+                self.checkpoint(state)
 
     def _behind(self, order: range, direction: int, tracks: dict[int, Track]) -> dict[int, list[int]]:
         """Return the anchors, and of which objects, that a run which goes on with `order` does not come by."""
@@ -246,14 +263,6 @@ class _Run:
                 if drawn.any():
                     masks[k], scores[k] = drawn, scores.get(k, UNSEEN)
 
-    def _motion(self, before: int, index: int) -> Shift:
-        """Return how far the picture has moved from a plane to the next; very large ones are not compared."""
-        shape = self.volume.plane_shape(self.axis)
-        if not self.settings.follow or math.prod(shape) > READ_WHOLE_PX:
-            return STILL
-        whole = (0, 0, *shape)
-        return motion(self._picture(before)(whole), self._picture(index)(whole))
-
     def _border(self, index: int) -> str:
         at_end = index in (0, self.volume.n_planes(self.axis) - 1)
         return f"the {'stack' if at_end else 'range'} ends here"
@@ -268,7 +277,7 @@ class _Run:
 
     def _memory(self, index: int, mask: Mask) -> Memory | None:
         judge = self.predictor.continuity
-        return None if judge is None else Memory.of(self._picture(index), mask)
+        return None if judge is None else Memory.of(self.pictures.at(index), mask)
 
     def _judged(
         self, track: Track, found: Candidates, index: int, before: int, shift: Shift
@@ -277,18 +286,8 @@ class _Run:
         judge = self.predictor.continuity
         if judge is None or track.memory is None:
             return found, None
-        earlier = moved_picture(self._picture(before), shift, self.volume.plane_shape(self.axis))
-        return judge.revise(track.memory, track.expected(shift), found, self._picture(index), earlier)
-
-    def _picture(self, index: int) -> Picture:
-        if index not in self._seen:
-            kept = {i: plane for i, plane in self._seen.items() if abs(i - index) <= 1}
-            plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
-            if math.prod(plane.shape) <= READ_WHOLE_PX:
-                _ = plane.pixels  # many objects look at it: decode its chunks once
-            self._seen = kept | {index: plane}
-        plane = self._seen[index]
-        return lambda box: plane.rgb8_part(box, (box[2] - box[0], box[3] - box[1]))[0]
+        earlier = moved_picture(self.pictures.at(before), shift, self.volume.plane_shape(self.axis))
+        return judge.revise(track.memory, track.expected(shift), found, self.pictures.at(index), earlier)
 
 
 def _within(step: Step, first: int, last: int) -> Step:

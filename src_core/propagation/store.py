@@ -100,11 +100,12 @@ class RunStore:
         tracks = {}
         for key in keys(arrays):
             dense, window, memory = (arrays.get(f"{key}.{part}") for part in ("dense", "window", "memory"))
+            try:
+                known = None if memory is None else Memory.from_numbers(memory)
+            except ValueError as error:  # another version's
+                raise _damaged(self.folder / "state.npz", error) from error
             tracks[int(key)] = Track(
-                mask_from(arrays, key),
-                dense,
-                None if window is None else _extent(window),
-                None if memory is None else Memory.from_numbers(memory),
+                mask_from(arrays, key), dense, None if window is None else _extent(window), known
             )
         waiting: Waiting = {}
         for path in sorted(self.folder.glob("waiting-*.npz"), key=lambda p: int(p.stem.split("-")[1])):

@@ -69,7 +69,7 @@ def correction(rng: np.random.Generator, truth: Mask, guess: Mask) -> tuple[floa
 
 
 def drawn_box(rng: np.random.Generator, mask: Mask) -> Box:
-    """Return the (x0, y0, x1, y1) box around `mask`: exact, with 10 % noise on each side, or loose, as hands draw it."""
+    """Return the (x0, y0, x1, y1) box around `mask`: exact, with noise on each side, or loose, as hands draw it."""
     top, left, bottom, right = bounds(mask)
     box = np.array([left, top, right, bottom], np.float64)
     sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)

@@ -1,16 +1,19 @@
-"""What planes across the slices are worth for where objects end.
+"""What planes across the slices are worth for where objects end, and taking back what grew again before.
 
     python -m tests.benchmarks.bench_reach [--stacks 70] [--real ../shared/data]
 
 Objects of drawn stacks, from a slice on which they are known: the walk alone, and with planes through the object that
-say how far it reaches. Settings may be chosen on these; the protocol's objects of the real volumes are only reported.
+say how far it reaches, and less the slices beyond a waist. Settings may be chosen on these; the protocol's objects of
+the real volumes are only reported.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,13 +22,21 @@ from src_core.evaluation import markdown_table
 from src_core.evaluation.datasets import Sample3D, objects_3d
 from src_core.evaluation.propagation import Evaluation3D, VolumeResult, propagate_object, propagation_of
 from src_core.predictor import Predictor
-from src_core.propagation import PropagationSettings
+from src_core.propagation import PropagationSettings, held
+from src_core.synthetic import FAMILIES, make_stack
 from tests.benchmarks.bench_axes_protocol import SETS
-from tests.benchmarks.flavours import placed
+from tests.benchmarks.flavours import placed, placed_in
 
 OBJECTS = 2
 """Of every drawn stack at most."""
-WAYS = {"the walk alone": PropagationSettings(sides=False), "and the sides": PropagationSettings()}
+WAYS = {
+    "the walk alone": (PropagationSettings(sides=False), 0),
+    "and the sides": (PropagationSettings(), 0),
+    "less what grew again": (PropagationSettings(), held.MOST),
+}
+"""Settings, and how many slices are taken back at most."""
+FINE, FINE_SEED, FINE_SHAPE = (0.7, 1.5), 8_060_000, (24, 160, 160)
+"""How long voxels of fine stacks are across the slices; their sides are not looked at."""
 THICK = 3.0
 """Voxels that are longer across the slices are shown apart."""
 
@@ -39,16 +50,38 @@ def drawn(flavour: str, stacks: int) -> Iterator[tuple[Sample3D, int]]:
             yield Sample3D(Path(stack.name), pixels, labels, k, scale), z
 
 
+def fine(stacks: int) -> Iterator[tuple[Sample3D, int]]:
+    """Yield objects of drawn stacks whose voxels are nearly cubes."""
+    count = 0
+    for i, family in enumerate(itertools.cycle(FAMILIES)):
+        stack = make_stack(FINE_SEED + i, FINE_SHAPE, family=family)
+        if not FINE[0] < stack.z_step_px < FINE[1]:
+            continue
+        scale = {"z": stack.z_step_px, "y": 1.0, "x": 1.0}
+        starts = placed_in(
+            np.random.default_rng(FINE_SEED + i), stack.labels, OBJECTS, close=bool(i % 4 // 2)
+        )
+        for k, z in starts.items():
+            yield Sample3D(Path(family), stack.image, stack.labels.astype(np.int32), k, scale), z
+        count += 1
+        if count == stacks:
+            return
+
+
 def measured(
     predictor: Predictor, samples: Iterator[tuple[Sample3D, int | None]]
 ) -> dict[str, list[tuple[float, VolumeResult]]]:
-    """Propagate every object in both ways; with each goes how long its voxels are across the slices."""
+    """Propagate every object in every way; with each goes how long its voxels are across the slices."""
     found: dict[str, list[tuple[float, VolumeResult]]] = {way: [] for way in WAYS}
     for s, z in samples:
         scale = s.scale or {"z": 1.0, "y": 1.0}
         for way, results in found.items():
-            propagate = propagation_of(predictor, scale=s.scale, settings=WAYS[way])
-            results.append((scale["z"] / scale["y"], propagate_object(propagate, s.volume, s.truth, z0=z)))
+            settings, most = WAYS[way]
+            propagate = propagation_of(predictor, scale=s.scale, settings=settings)
+            with patch.object(held, "MOST", most):
+                results.append(
+                    (scale["z"] / scale["y"], propagate_object(propagate, s.volume, s.truth, z0=z))
+                )
     return found
 
 
@@ -72,6 +105,7 @@ def main() -> None:
     torch.set_num_threads(1)
     predictor, table = Predictor.load(options.model, "cpu"), {}
     groups = {flavour: drawn(flavour, options.stacks) for flavour in ("plain", "ends")}
+    groups["fine"] = fine(options.stacks)
     for name in SETS if options.real else ():
         objects = objects_3d(options.real, name, max_objects=options.objects)
         groups[name] = ((s, None) for s in objects)

@@ -57,7 +57,7 @@ def _stack(flavour: str, seed: int, family: str, objects: int, shape: tuple[int,
     image, labels = drawn.image, drawn.labels
     if flavour == "jumps":
         image, labels = _jumping(rng, image, labels, shape[1])
-    starts = _starts(rng, labels, objects, close=flavour == "ends")
+    starts = placed_in(rng, labels, objects, close=flavour == "ends")
     lost: frozenset[int] = frozenset()
     if flavour == "missing":
         image, lost = _with_lost_sections(rng, image, starts)
@@ -66,7 +66,7 @@ def _stack(flavour: str, seed: int, family: str, objects: int, shape: tuple[int,
     return Placed(f"{flavour} {seed}", open_volume(image, axes=axes, scale=scale), labels, starts, lost)
 
 
-def _starts(
+def placed_in(
     rng: np.random.Generator, labels: NDArray[np.uint16], objects: int, *, close: bool
 ) -> dict[int, int]:
     """Choose objects that begin and end within the stack, from their middle or two slices before an end."""

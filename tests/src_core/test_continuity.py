@@ -59,9 +59,13 @@ def test_numbers_are_those_of_the_change() -> None:
 
 
 def test_memory_survives_being_stored() -> None:
-    memory = Memory(Look(0.5, 0.25, 0.125, 0.0625), 300, 200, 400, np.arange(N_FEATURES, dtype=np.float32))
+    memory = Memory(
+        Look(0.5, 0.25, 0.125, 0.0625), 300, 200, 400, 350, np.arange(N_FEATURES, dtype=np.float32)
+    )
     back = Memory.from_numbers(memory.numbers())
-    assert (back.anchor, back.area, back.low, back.high) == (memory.anchor, 300, 200, 400)
+    assert (back.anchor, back.area, back.low, back.high, back.shoulder) == (memory.anchor, 300, 200, 400, 350)
+    with pytest.raises(ValueError, match="numbers"):
+        Memory.from_numbers(memory.numbers()[:-1])
     np.testing.assert_array_equal(back.last, memory.last)
 
 
