@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -87,10 +87,11 @@ def _lanes(mask: Mask) -> tuple[tuple[Lane, ...], tuple[Lane, ...]]:
 
 def read_crossing(
     volume: Volume, where: PlaneRef, c: int | None, objects: Mapping[int, Crossed]
-) -> dict[int, tuple[range, dict[Lane, NDArray[np.uint8]]]]:
-    """Read planes across the slices around one: object id -> which slices, and (n, w, 3) uint8 for every lane.
+) -> Generator[None, None, dict[int, tuple[range, dict[Lane, NDArray[np.uint8]]]]]:
+    """Read planes across the slices around one, and pause after each slice.
 
-    What cannot be read ends them. Of each slice only lines are kept.
+    Returns object id -> which slices, and (n, w, 3) uint8 for every lane. What cannot be read ends them. Of each slice
+    only lines are kept.
     """
     parts: dict[int, dict[int, dict[Lane, NDArray[np.uint8]]]] = {k: {} for k in objects}
     wanted = dict(objects)
@@ -113,6 +114,7 @@ def read_crossing(
                     parts[k][z] = seen.cut(plane.rgb8_part(seen.box, (y1 - y0, x1 - x0))[0])
                 except VolumeError:  # the walk may never come here
                     blind.add(k)
+            yield
             if blind >= wanted.keys():
                 break
         wanted = {k: seen for k, seen in wanted.items() if where.index in parts[k]}

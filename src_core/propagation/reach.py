@@ -86,7 +86,7 @@ def reaches(
     *,
     t: int = 0,
     c: int | None = None,
-) -> Iterator[tuple[int, tuple[Reach, ...]]]:
+) -> Iterator[tuple[int, tuple[Reach, ...]] | None]:
     """Lay planes through the objects of a slice and click on each where it crosses them.
 
     Parameters
@@ -102,13 +102,13 @@ def reaches(
     ------
     tuple
         Object id, and what up to six planes say: through its innermost pixel and halfway to its edges. None at all
-        where nothing can be read beyond the slice.
+        where nothing can be read beyond the slice. None after every slice that is read.
     """
     ids = list(masks)
     for start in range(0, len(ids), TOGETHER):
         pending = {k: Crossed.of(masks[k], volume, axis) for k in ids[start : start + TOGETHER]}
         while pending:
-            read = read_crossing(volume, PlaneRef(axis, index, t), c, pending)
+            read = yield from read_crossing(volume, PlaneRef(axis, index, t), c, pending)
             farther: dict[int, Crossed] = {}
             for k, seen in pending.items():
                 slices, pictures = read[k]

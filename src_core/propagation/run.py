@@ -224,7 +224,7 @@ class _Run:
         return found
 
     def _look(self, index: int, direction: int, objects: Container[int]) -> Iterator[Step]:
-        """Look from the side at those objects on an anchor that leave their last one, one at an empty step."""
+        """Look from the side at those objects on an anchor that leave their last one, with empty steps in between."""
         if not self._sides:
             return
         leaving = {
@@ -237,8 +237,9 @@ class _Run:
         }
         if not leaving:
             return
-        for k, reach in reaches(self.predictor, self.volume, self.axis, index, leaving, t=self.t, c=self.c):
-            self._reach[k, index] = reach
+        for found in reaches(self.predictor, self.volume, self.axis, index, leaving, t=self.t, c=self.c):
+            if found is not None:
+                self._reach[found[0], index] = found[1]
             yield Step(index, {}, {})
 
     def _vote(self, identity: int, index: int, direction: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -46,11 +47,15 @@ def ends(mask: Mask, axis: int = 0) -> tuple[int, int]:
     return int(there[0]), int(there[-1])
 
 
+def seen_by(found: Iterable[tuple[int, tuple[Reach, ...]] | None]) -> dict[int, tuple[Reach, ...]]:
+    return dict(answer for answer in found if answer is not None)
+
+
 @pytest.mark.parametrize("step", [1.0, 2.0])
 def test_planes_show_where_an_object_ends(predictor: Predictor, step: float) -> None:
     labels = balls(step)
     volume = stack(labels, step)
-    found = dict(reaches(predictor, volume, "z", 14, {k: labels[14] == k for k in (1, 3)}))
+    found = seen_by(reaches(predictor, volume, "z", 14, {k: labels[14] == k for k in (1, 3)}))
     assert found.keys() == {1, 3}
     for k, seen in found.items():
         low, high = ends(labels == k)
@@ -61,7 +66,7 @@ def test_planes_show_where_an_object_ends(predictor: Predictor, step: float) -> 
 
 def test_along_another_axis(predictor: Predictor) -> None:
     labels = balls()
-    found = dict(reaches(predictor, stack(labels), "x", 50, {1: labels[:, :, 50] == 1}))
+    found = seen_by(reaches(predictor, stack(labels), "x", 50, {1: labels[:, :, 50] == 1}))
     low, high = ends(labels == 1, axis=2)
     assert all(abs(r.low - low) <= 2 and abs(r.high - high) <= 2 for r in found[1]), found
 
@@ -140,13 +145,17 @@ def test_a_walk_asks_the_sides_and_can_do_without(
     assert through(predictor, volume, start).keys() == {14}, "the sides have the last word"
 
 
-def test_each_object_that_is_looked_at_is_a_chance_to_cancel(predictor: Predictor) -> None:
+def test_each_slice_that_is_read_and_each_object_that_is_looked_at_is_a_chance_to_cancel(
+    predictor: Predictor,
+) -> None:
     labels = balls()
     anchors = {14: {k: labels[14] == k for k in (1, 3)}}
-    steps = propagate(predictor, stack(labels), anchors)
-    first = list(itertools.islice(steps, 3))
-    assert first[0].anchor
-    assert [(s.index, s.masks, s.stopped) for s in first[1:]] == [(14, {}, {})] * 2
+    first, *later = itertools.takewhile(
+        lambda s: s.anchor or not s.masks, propagate(predictor, stack(labels), anchors)
+    )
+    assert first.anchor
+    assert {(s.index, *s.masks, *s.stopped) for s in later} == {(14,)}
+    assert len(later) == len(labels) + 2
 
 
 def test_only_who_leaves_its_last_anchor_within_the_range_is_looked_at(
@@ -198,16 +207,16 @@ def test_a_run_that_goes_on_can_be_cancelled_while_it_looks_and_looks_at_what_st
     list(propagate(predictor, stack(labels), anchors, checkpoint=states.append))
     state = next(s for s in states if s.index == 16)
     state.tracks.pop(3)
-    asked: list[int] = []
+    asked: list[int | None] = []
 
     def counted(*args: Any, **options: Any) -> Any:
-        for k, found in reaches(*args, **options):
-            asked.append(k)
-            yield k, found
+        for found in reaches(*args, **options):
+            asked.append(found and found[0])
+            yield found
 
     monkeypatch.setattr("src_core.propagation.run.reaches", counted)
-    first = next(propagate(predictor, stack(labels), anchors, resume=state))
-    assert (first.index, first.masks, asked) == (14, {}, [1])
+    first, *_ = itertools.islice(propagate(predictor, stack(labels), anchors, resume=state), len(labels) + 1)
+    assert (first.index, first.masks, asked) == (14, {}, [None] * len(labels) + [1])
 
 
 class Damaged:
@@ -229,19 +238,19 @@ def test_what_cannot_be_read_ends_what_is_seen_but_not_the_walk(predictor: Predi
     whole = stack(labels)
     limits = {0: whole.contrast_limits_of()}
     volume = replace(whole, arrays=(Damaged(np.asarray(whole.array[:]), range(27, 40)),), user_limits=limits)
-    found = dict(reaches(predictor, volume, "z", 14, {1: labels[14] == 1}))
+    found = seen_by(reaches(predictor, volume, "z", 14, {1: labels[14] == 1}))
     assert {r.seen for r in found[1]} == {range(0, 27)}
     assert 17 in through(predictor, volume, labels[14] == 1, stop=27)
     for gone in (range(40), range(14, 16)):
         nothing = replace(volume, arrays=(Damaged(np.asarray(whole.array[:]), gone),))
         both = {k: labels[14] == k for k in (1, 3)}
-        assert dict(reaches(predictor, nothing, "z", 14, both)) == {1: (), 3: ()}
+        assert seen_by(reaches(predictor, nothing, "z", 14, both)) == {1: (), 3: ()}
 
 
 def test_a_single_slice_has_no_sides(predictor: Predictor) -> None:
     labels = balls()
     one = open_volume(np.asarray(stack(labels).array[14:15]), axes="zyx")
-    assert dict(reaches(predictor, one, "z", 0, {1: labels[14] == 1})) == {1: ()}
+    assert seen_by(reaches(predictor, one, "z", 0, {1: labels[14] == 1})) == {1: ()}
 
 
 def test_planes_are_worth_asking_where_slices_lie_far_apart() -> None:
@@ -266,5 +275,9 @@ def test_only_lines_around_an_object_are_kept_and_very_large_ones_are_not_follow
     seen = crossing.Crossed.of(labels[200] == 1, volume, "z")
     assert seen.reach <= seen.most == crossing.MOST_PX
     assert seen.box == (0, 400 - crossing.MOST_PX, 64, 1600 + crossing.MOST_PX)
-    _, pictures = crossing.read_crossing(volume, PlaneRef("z", 200, 0), None, {1: replace(seen, reach=20)})[1]
+    reading = crossing.read_crossing(volume, PlaneRef("z", 200, 0), None, {1: replace(seen, reach=20)})
+    with pytest.raises(StopIteration) as read:
+        while True:
+            next(reading)
+    _, pictures = read.value.value[1]
     assert {p.shape for p in pictures.values()} == {(41, 64, 3), (41, 1712, 3)}
