@@ -26,8 +26,8 @@ Picture = Callable[[Box], NDArray[np.uint8]]
 """Returns a rectangle of a plane as the network sees it, (h, w, 3)."""
 
 N_FEATURES = 19
-NARROW = 0.85
-"""An object has become narrow where its area is this part of what it was before; chosen on drawn stacks."""
+NARROW, WIDER = 0.85, 1.15
+"""Areas of a waist against those before it, and of what lies beyond against the waist; chosen on drawn stacks."""
 MAX_SIDE = 128
 """Larger objects are looked at reduced to about this many pixels."""
 WEIGHTS = Path(__file__).parent / "weights" / "continuity.safetensors"
@@ -79,7 +79,7 @@ class Memory:
 
     def is_past_waist(self, area: int) -> bool:
         """Say whether a mask of `area` on the next plane is wider than the object was after it had become narrow."""
-        return area > self.low and self.low <= NARROW * self.shoulder
+        return area > WIDER * self.low and self.low <= NARROW * self.shoulder
 
     def after(self, found: Candidates, numbers: NDArray[np.float32]) -> Memory:
         """Return the memory for the next plane, of an answer that is not empty and its `features`."""
