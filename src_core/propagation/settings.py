@@ -118,12 +118,14 @@ def verdict(
     """
     if not found.masks[0].any():
         return "the mask is empty"
-    reason = _reason(previous, found, settings)
-    wrong = reason is not None and found.presence >= settings.min_presence
+    wrong = _wrong(previous, found, settings)
     own = -1.0 if wrong else float(np.clip(_beyond(found.presence, settings.min_presence) / SURE, -1, 1))
-    if own + sides > 0:
+    faded = found.presence < settings.min_presence
+    if own + sides > 0 or not (wrong or faded or sides):
         return None
-    return reason if reason is not None or sides == 0 else "seen from the side, the object has ended"
+    if faded:
+        return f"the object has probably ended (presence {found.presence:.2f})"
+    return wrong or "seen from the side, the object has ended"
 
 
 def _beyond(presence: float, least: float) -> float:
@@ -132,12 +134,10 @@ def _beyond(presence: float, least: float) -> float:
     return float(np.subtract(*np.log(both / (1 - both))))
 
 
-def _reason(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:
-    """Return what speaks against a mask that is not empty, if anything."""
+def _wrong(previous: Mask, found: Candidates, settings: PropagationSettings) -> str | None:
+    """Return why a mask that is not empty cannot be that of the object, if it is there at all."""
     mask = found.masks[0]
     area, before = np.count_nonzero(mask), np.count_nonzero(previous)
-    if found.presence < settings.min_presence:
-        return f"the object has probably ended (presence {found.presence:.2f})"
     if found.scores[0] < settings.min_score:
         return f"the network is unsure (score {found.scores[0]:.2f})"
     if area > settings.max_growth * before:

@@ -101,7 +101,8 @@ def test_the_sides_decide_where_the_walk_is_in_doubt_only() -> None:
     assert [goes_on(0.0, presence=p) for p in (0.99, 0.6, 0.4, 0.01)] == [True, True, False, False]
     assert [goes_on(MOST, presence=p) for p in (0.99, 0.6, 0.4, 0.01)] == [True, True, True, False]
     assert [goes_on(-MOST, presence=p) for p in (0.99, 0.6, 0.4, 0.01)] == [True, False, False, False]
-    assert not goes_on(MOST, presence=0.99, side=30), "a mask that cannot be right stays wrong"
+    for presence in (0.99, 0.4):
+        assert not goes_on(MOST, presence=presence, side=30), "a mask that cannot be right stays wrong"
     assert not goes_on(MOST, presence=0.99, score=0.01)
     assert not goes_on(1.0, presence=0.99, side=0)
     assert "from the side" in str(verdict(before, answer(0.6), settings, -MOST))
