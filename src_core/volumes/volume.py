@@ -103,8 +103,12 @@ class Volume:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the size of pixels is known: not 1 along all spatial axes on level 0, or in a unit of length."""
-        return any(self.units[a] in METRES or not self._counts_pixels(a) for a in self.spatial_axes)
+        """Whether the size of pixels is known: not 1 along all spatial axes on level 0, or in a unit of length.
+
+        Where some axes have such a unit and another has none and counts pixels, nobody knows how they compare.
+        """
+        known = [self.units[a] in METRES or not self._counts_pixels(a) for a in self.spatial_axes]
+        return all(known) if any(self.units[a] in METRES for a in self.spatial_axes) else any(known)
 
     def _counts_pixels(self, axis: str) -> bool:
         """Say whether a pixel is as long as it is pixels of level 0, give or take one in all of them."""

@@ -389,6 +389,17 @@ def test_a_scale_of_one_pixel_is_not_known() -> None:
     assert not open_volume(pixels[0]).is_scaled
 
 
+def test_slices_whose_distance_nobody_told_do_not_compare_with_pixels_of_a_known_size() -> None:
+    pixels = np.zeros((3, 4, 5), np.uint8)
+    size = {"y": 0.2, "x": 0.2}
+    units = {"z": None, "y": "micrometer", "x": "micrometer"}
+    assert not open_volume(pixels, scale=size, units=units).is_scaled
+    assert open_volume(pixels, scale={**size, "z": 2.0}, units=units).is_scaled, (
+        "told, in the same unit surely"
+    )
+    assert open_volume(pixels[0], scale=size, units=dict.fromkeys("yx", "micrometer")).is_scaled
+
+
 def test_a_coarser_level_of_an_image_without_a_size_has_none_either(tmp_path: Path) -> None:
     levels = [np.zeros(shape, np.uint8) for shape in ((3, 101, 64), (3, 51, 32))]
     image = write_ome_zarr(tmp_path / "cells.ome.zarr", levels)
