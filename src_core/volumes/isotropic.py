@@ -13,16 +13,19 @@ from src_core.volumes.volume import Volume
 
 WORTH_IT = 1.2
 """Pixels that are less oblong than this stay as they are."""
+MOST = 32
+"""Nothing is stretched more: a size that is a slip of the pen must not make planes of a million pixels' length."""
 
 
 def isotropic(volume: Volume, axis: str, c: int | None = None) -> Volume:
     """Return a volume whose planes along `axis` have square pixels: the coarser of their axes is stretched.
 
-    What is stretched is interpolated when it is read, linearly, at the level of the volume; contrast stays the same.
+    What is stretched, up to 32 times, is interpolated when it is read, linearly, at the level of the volume; contrast
+    stays the same.
     """
     scales = {a: volume.scale[a] for a in volume.plane_axes(axis)}
     coarse = max(scales, key=lambda a: scales[a])
-    factor = scales[coarse] / min(scales.values())
+    factor = min(scales[coarse] / min(scales.values()), MOST)
     if factor < WORTH_IT:
         return volume
     length = max(1, round(volume.sizes[coarse] * factor))

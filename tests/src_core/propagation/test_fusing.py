@@ -91,6 +91,11 @@ def test_planes_across_far_slices_have_square_pixels_and_the_same_contrast() -> 
     assert np.array_equal(part, square.plane(y=16).rgb8()[10:30, 5:25])
 
 
+def test_a_size_that_cannot_be_right_does_not_make_endless_planes() -> None:
+    slip = open_volume(balls(), axes="zyx", scale=(0.0001, 1.0, 1.0))
+    assert isotropic(slip, "x").plane_shape("x") == (12, 32 * 48)
+
+
 def test_stretching_interpolates_and_reads_only_what_it_needs() -> None:
     asked: list[slice] = []
 
