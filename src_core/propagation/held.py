@@ -1,7 +1,8 @@
-"""Planes of a walk that wait until it is sure that nothing on them is taken back.
+"""Planes of a walk that wait until it is known whether their objects go on.
 
 Where an object ends between others, its mask is smallest; what the walk then finds is ever more of a neighbour, until
-that is noticed. The planes beyond the waist were the neighbour's already, and are taken back.
+that is noticed. The planes beyond the waist were the neighbour's already, and are taken back. On its last plane an
+object closes: the mask there owes more to the planes before than is left of it, and only what is surer stays.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from src_core.masks import PackedMask
+from src_core.predictor import Predictor
 from src_core.propagation.settings import Step
 from src_core.propagation.tracks import PropagationState
 
 MOST = 4
-"""So many planes are taken back at most; chosen on drawn stacks."""
-
+"""So many planes are taken back at most; chosen on drawn stacks, as is the next."""
+SURER = 0.5
+"""Logits on an object's last plane that count."""
 
 Settled = tuple[Step | None, PropagationState]
 """A step to which nothing more will happen, if there is one on a plane, and the state after it."""
@@ -33,24 +38,28 @@ class _Plane:
 
 
 class Held:
-    """The last planes of a walk in one direction, in its order."""
+    """The last planes of a walk in one direction, in its order.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    predictor
+        Who walks. Without a `continuity`, which tells ends from waists, nothing waits.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor, self._waits = predictor, predictor.continuity is not None
         self._planes: deque[_Plane] = deque()
 
     def add(self, step: Step | None, state: PropagationState, past: set[int]) -> Iterator[Settled]:
         """Take the next plane, on which the objects of `past` are past a waist; yield those that are settled.
 
-        The step and the state are changed where something is taken back.
+        The step and the state are changed where an object ends after it.
         """
         for plane in self._planes:
             plane.past &= past
-        if not self._planes and not past:
-            yield step, state
-            return
         masks = {k: PackedMask.of(mask) for k, mask in step.masks.items() if mask.any()} if step else {}
         self._planes.append(_Plane(step and replace(step, masks={}), state, masks, past))
-        while self._planes and (len(self._planes) > MOST or not self._planes[0].past):
+        while self._is_settled():
             yield self._settled()
 
     def rest(self) -> Iterator[Settled]:
@@ -58,20 +67,39 @@ class Held:
         while self._planes:
             yield self._settled()
 
-    def take_back(self, identity: int, reason: str, absence: float) -> bool:
-        """Remove an object that ends before the next plane from those past its waist; say whether there are any."""
-        steps: list[Step] = []
-        for plane in self._planes:
-            if plane.step is not None and identity in plane.past:
-                plane.masks.pop(identity, None)
-                plane.step.scores.pop(identity, None)
-                plane.state.tracks.pop(identity, None)
-                steps.append(plane.step)
-        if steps:
-            count = "a plane" if len(steps) == 1 else f"{len(steps)} planes"
-            steps[0].stopped[identity] = f"its mask grew again from here on, and {count} on: {reason}"
-            steps[0].ends[identity] = absence
-        return bool(steps)
+    def end(self, identity: int, reason: str, absence: float) -> bool:
+        """Let an object end before the next plane, or before a waist, and close; say whether anything is taken back."""
+        taken: list[Step] = []
+        for plane in reversed(self._planes):
+            if plane.step is None or identity not in plane.past or len(taken) == MOST:
+                self._close(plane, identity)
+                break
+            plane.masks.pop(identity, None)
+            plane.step.scores.pop(identity, None)
+            plane.state.tracks.pop(identity, None)
+            taken.append(plane.step)
+        if taken:
+            count = "a plane" if len(taken) == 1 else f"{len(taken)} planes"
+            taken[-1].stopped[identity] = f"its mask grew again from here on, and {count} on: {reason}"
+            taken[-1].ends[identity] = absence
+        return bool(taken)
+
+    def _close(self, plane: _Plane, identity: int) -> None:
+        """Leave of an object's mask on its last plane what is surer, if anything is."""
+        track = plane.state.tracks.get(identity)
+        if track is None or track.dense is None or track.window is None or identity not in plane.masks:
+            return
+        mask = self._predictor.mask_of(track.dense - np.float32(SURER), track.window, track.packed.shape)
+        if mask.any():
+            plane.masks[identity] = PackedMask.of(mask)
+
+    def _is_settled(self) -> bool:
+        """Say whether there is a first plane on which no object may end or be taken back."""
+        if not self._planes or len(self._planes) > MOST + 1:
+            return bool(self._planes)
+        first, *others = self._planes
+        last = self._waits and (not others or others[0].past)
+        return not (first.past or last)
 
     def _settled(self) -> Settled:
         plane = self._planes.popleft()

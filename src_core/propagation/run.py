@@ -146,7 +146,7 @@ class _Run:
         self, order: range, direction: int, tracks: dict[int, Track], waiting: Waiting
     ) -> Iterator[Step]:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
-        held = Held()
+        held = Held(self.predictor)
         for anchor, ids in self._behind(order, direction, tracks).items():
             yield from self._look(anchor, direction, ids)
         for index in order:
@@ -173,7 +173,7 @@ class _Run:
                 if reason is not None:
                     del tracks[k]
                     # Between anchors the other direction may still reach this plane, and up comes first.
-                    if between is None and held.take_back(k, reason, absence(candidates)):
+                    if between is None and held.end(k, reason, absence(candidates)):
                         continue
                     if between is None or (direction < 0 and other is None and not self._fills):
                         stopped[k], ends[k] = reason, absence(candidates)

@@ -76,7 +76,7 @@ def test_nothing_is_taken_back_without_an_end_a_waist_or_a_judge() -> None:
 
 
 def test_no_more_than_a_few_planes_are_taken_back_and_no_earlier_ones_wait() -> None:
-    lengths = [20, 10, *range(12, 20)]
+    lengths = [20, 18, 10, *range(12, 20)]
     seen: list[int] = []
     predictor = bars(lengths)
     late = {}
@@ -84,8 +84,33 @@ def test_no_more_than_a_few_planes_are_taken_back_and_no_earlier_ones_wait() -> 
         late[step.index] = predictor.asked[-1][0] - step.index if predictor.asked else 0
         seen += [step.index] * (1 in step.masks)
     assert seen == list(range(len(lengths) - MOST))
-    assert late[1] == 0, "nothing speaks against it"
-    assert late[2] == MOST, "it might be taken back until then"
+    assert late[1] == 1, "it might be the last"
+    assert late[2] == late[3] == MOST + 1, "it might be the last, or taken back, until then"
+
+
+def test_on_its_last_plane_only_what_is_surer_stays_of_an_object() -> None:
+    core, rim = box(2, 0, 4, 6), box(2, 0, 4, 8)
+
+    def fading(faint: float) -> RulePredictor:
+        def rule(index: int, previous: Mask) -> Candidates:
+            found = answer(rim, presence=0.9 if index < 4 else 0.1)
+            logits = np.where(core, 6, np.where(rim, faint, -6)).astype(np.float32)
+            return replace(found, logits=logits[None])
+
+        predictor = RulePredictor(rule)
+        predictor.continuity = Believing()  # type: ignore[assignment]
+        return predictor
+
+    anchors = {0: {1: rim}}
+    found = {s.index: s.masks[1] for s in propagate(fading(0.3), stack(), anchors) if s.masks}  # type: ignore[arg-type]
+    assert found.keys() == {0, 1, 2, 3}
+    assert all(np.array_equal(found[z], rim) for z in (0, 1, 2))
+    np.testing.assert_array_equal(found[3], core)
+    found = {s.index: s.masks[1] for s in propagate(fading(0.3), stack(4), anchors) if s.masks}  # type: ignore[arg-type]
+    assert np.array_equal(found[3], rim), "it goes on where the stack ends"
+    core = box(0, 0, 0, 0)
+    found = {s.index: s.masks[1] for s in propagate(fading(0.3), stack(), anchors) if s.masks}  # type: ignore[arg-type]
+    assert np.array_equal(found[3], rim), "or nothing would be left"
 
 
 def test_who_was_there_all_along_gets_the_pixels_back() -> None:
