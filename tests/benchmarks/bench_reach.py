@@ -1,10 +1,10 @@
-"""What planes across the slices are worth for where objects end, and taking back what grew again before.
+"""How objects end: what planes across the slices are worth, taking back what grew again, and closing.
 
     python -m tests.benchmarks.bench_reach [--stacks 70] [--real ../shared/data]
 
 Objects of drawn stacks, from a slice on which they are known: the walk alone, and with planes through the object that
-say how far it reaches, and less the slices beyond a waist. Settings may be chosen on these; the protocol's objects of
-the real volumes are only reported.
+say how far it reaches, less the slices beyond a waist, and with less on the last slice. Settings may be chosen on
+these; the protocol's objects of the real volumes are only reported.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from tests.benchmarks.flavours import placed, placed_in
 OBJECTS = 2
 """Of every drawn stack at most."""
 WAYS = {
-    "the walk alone": (PropagationSettings(sides=False), 0),
-    "and the sides": (PropagationSettings(), 0),
-    "less what grew again": (PropagationSettings(), held.MOST),
+    "the walk alone": (PropagationSettings(sides=False), 0, 0.0),
+    "and the sides": (PropagationSettings(), 0, 0.0),
+    "less what grew again": (PropagationSettings(), held.MOST, 0.0),
+    "and closed": (PropagationSettings(), held.MOST, held.SURER),
 }
-"""Settings, and how many slices are taken back at most."""
+"""Settings, how many slices are taken back at most, and which logits count on an object's last slice."""
 FINE, FINE_SEED, FINE_SHAPE = (0.7, 1.5), 8_060_000, (24, 160, 160)
 """How long voxels of fine stacks are across the slices; their sides are not looked at."""
 THICK = 3.0
@@ -76,9 +77,9 @@ def measured(
     for s, z in samples:
         scale = s.scale or {"z": 1.0, "y": 1.0}
         for way, results in found.items():
-            settings, most = WAYS[way]
+            settings, most, surer = WAYS[way]
             propagate = propagation_of(predictor, scale=s.scale, settings=settings)
-            with patch.object(held, "MOST", most):
+            with patch.multiple(held, MOST=most, SURER=surer):
                 results.append(
                     (scale["z"] / scale["y"], propagate_object(propagate, s.volume, s.truth, z0=z))
                 )
