@@ -53,6 +53,11 @@ class Held:
         while self._planes and (len(self._planes) > MOST or not self._planes[0].past):
             yield self._settled()
 
+    @property
+    def first(self) -> int:
+        """The first plane that is held."""
+        return self._planes[0].state.index
+
     def rest(self) -> Iterator[Settled]:
         """Yield what is left when the walk has ended."""
         while self._planes:

@@ -197,7 +197,10 @@ class _Run:
                 stopped |= {k: self._border(index) for k in masks if self.placed.between(k, index) is None}
             state = PropagationState(direction, index, dict(tracks), dict(waiting))
             step = Step(index, masks, scores, stopped, ends) if found or masks or stopped else None
-            yield from self._settle(held.add(step, state, past))
+            settled = list(held.add(step, state, past))
+            yield from self._settle(settled)
+            if not settled:  # the caller may stop here
+                yield Step(held.first, {}, {})
             if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
                 if direction > 0 or not waiting:
                     break

@@ -88,6 +88,15 @@ def test_no_more_than_a_few_planes_are_taken_back_and_no_earlier_ones_wait() -> 
     assert late[2] == MOST, "it might be taken back until then"
 
 
+def test_the_caller_is_asked_after_every_plane_that_waits() -> None:
+    lengths = [20, 10, *range(12, 20)]
+    predictor = bars(lengths)
+    asked = 0
+    for _ in propagate(predictor, stack(14), {0: {1: box(2, 0, 4, 20)}}):  # type: ignore[arg-type]
+        assert len(predictor.asked) <= asked + 1, "a stopped run ends with the plane under way"
+        asked = len(predictor.asked)
+
+
 def test_who_was_there_all_along_gets_the_pixels_back() -> None:
     anchors = {0: {1: box(2, 0, 4, 20)}, 5: {2: box(2, 3, 10, 20)}}
     steps = list(propagate(bars(WAIST), stack(), anchors))  # type: ignore[arg-type]
