@@ -201,9 +201,9 @@ class _Run:
             yield from self._settle(settled)
             if not settled:  # the caller may stop here
                 yield Step(held.first, {}, {})
-            if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
-                if direction > 0 or not waiting:
-                    break
+            # One beyond the range counts: outlines are drawn up to it.
+            if not tracks and not any((i - index) * direction > 0 for i in self.anchors):
+                break
         yield from self._settle(held.rest())
 
     def _settle(self, planes: Iterable[Settled]) -> Iterator[Step]:
