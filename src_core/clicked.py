@@ -18,6 +18,8 @@ WIDTH, LEAST_PX = 0.7, 1.0
 """Standard deviation of what gives way, as part of the way from the click to the outline; at least, in pixels."""
 REACH = 4.0
 """Farther away, in standard deviations, nothing changes."""
+ROUNDS = 4
+"""So often clicks are gone through while one undoes another; each time half as much gives way."""
 
 
 def obeyed(
@@ -41,13 +43,25 @@ def obeyed(
     if not (logits > 0).any():
         return logits
     out = logits
-    for (x, y), wanted in zip(places - 0.5, inside, strict=True):
+    for narrower in range(ROUNDS):
+        before, out = out, _gone_through(out, places - 0.5, inside, WIDTH / 2**narrower)
+        if out is before or len(places) < 2:
+            break
+    return out
+
+
+def _gone_through(
+    logits: NDArray[np.float32], places: NDArray[np.float32], inside: NDArray[np.bool_], wide: float
+) -> NDArray[np.float32]:
+    """Do as each click (x, y) says that is not obeyed, in turn; return the same array if all are."""
+    out = logits
+    for (x, y), wanted in zip(places, inside, strict=True):
         if not (-0.5 <= y < len(out) - 0.5 and -0.5 <= x < out.shape[1] - 0.5):
             continue
         value = _at(out, y, x)
         if (value > 0) == wanted:
             continue
-        width = max(LEAST_PX, WIDTH * _to_outline(out, y, x, wanted=bool(wanted)))
+        width = max(LEAST_PX, wide * _to_outline(out, y, x, wanted=bool(wanted)))
         y0, x0 = (max(0, int(n - REACH * width)) for n in (y, x))
         y1, x1 = (int(n + REACH * width) + 2 for n in (y, x))
         rows, columns = np.ogrid[y0 : min(y1, len(out)), x0 : min(x1, out.shape[1])]

@@ -62,6 +62,11 @@ class Held:
         while self._is_settled():
             yield self._settled()
 
+    @property
+    def first(self) -> int:
+        """The first plane that is held."""
+        return self._planes[0].state.index
+
     def rest(self) -> Iterator[Settled]:
         """Yield what is left when the walk has ended."""
         while self._planes:

@@ -197,10 +197,13 @@ class _Run:
                 stopped |= {k: self._border(index) for k in masks if self.placed.between(k, index) is None}
             state = PropagationState(direction, index, dict(tracks), dict(waiting))
             step = Step(index, masks, scores, stopped, ends) if found or masks or stopped else None
-            yield from self._settle(held.add(step, state, past))
-            if not tracks and not any(i in self.anchors for i in order[order.index(index) + 1 :]):
-                if direction > 0 or not waiting:
-                    break
+            settled = list(held.add(step, state, past))
+            yield from self._settle(settled)
+            if not settled:  # the caller may stop here
+                yield Step(held.first, {}, {})
+            # One beyond the range counts: outlines are drawn up to it.
+            if not tracks and not any((i - index) * direction > 0 for i in self.anchors):
+                break
         yield from self._settle(held.rest())
 
     def _settle(self, planes: Iterable[Settled]) -> Iterator[Step]:

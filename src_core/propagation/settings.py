@@ -67,7 +67,7 @@ class Step:
     """What happened on one plane.
 
     A plane may come several times, each time with other objects, or without any: where nothing came of it, or
-    where answers wait for those from the other side.
+    where answers wait for those from the other side, or to be sure that they are not taken back.
 
     Attributes
     ----------

@@ -56,6 +56,19 @@ def test_the_last_of_two_clicks_on_one_pixel_counts() -> None:
         assert (_at(done, place[1] - 0.5, place[0] - 0.5) > 0) == said[-1]
 
 
+def test_no_click_undoes_another() -> None:
+    places, said = clicks((38.5, 32.5), (34.5, 32.5), (30.5, 37.5)), np.array([True, False, True])
+    rng = np.random.default_rng(0)
+    cases = [(places, said)]
+    cases += [(rng.uniform(14, 50, (4, 2)).astype(np.float32), rng.random(4) < 0.5) for _ in range(100)]
+    for where, wanted in cases:
+        apart = np.hypot(*(where[:, None] - where[None]).T) + 9 * np.eye(len(where))
+        if apart.min() < 1:
+            continue
+        done = obeyed(disc(), where, wanted)
+        assert [_at(done, y - 0.5, x - 0.5) > 0 for x, y in where] == wanted.tolist(), (where, wanted)
+
+
 def test_odd_clicks_do_no_harm() -> None:
     empty = np.full((8, 8), -3, np.float32)
     assert obeyed(empty, clicks((4, 4)), np.array([True])) is empty, "where there is nothing, nothing is made"

@@ -60,6 +60,13 @@ def test_what_no_direction_reaches_is_interpolated() -> None:
     assert not any(s.stopped for s in found.values())
 
 
+def test_outlines_are_drawn_up_to_an_anchor_outside_the_range() -> None:
+    anchors = {0: {1: box(2, 2, 6, 6)}, 6: {1: box(2, 2, 6, 6)}}
+    predictor = RulePredictor(lambda index, previous: answer(box(0, 0, 0, 0)))
+    steps = list(propagate(predictor, stack(8), anchors, start=2))  # type: ignore[arg-type]
+    assert {s.index for s in steps if s.masks and not s.anchor} == {2, 3, 4, 5}
+
+
 def test_what_the_network_is_unsure_of_is_interpolated_and_stays_unsure() -> None:
     found = _between(lambda index, previous: answer(previous, score=0.25))
     for z in (1, 2, 3):  # the two overlap by an eighth or less, and are a quarter sure

@@ -113,6 +113,15 @@ def test_on_its_last_plane_only_what_is_surer_stays_of_an_object() -> None:
     assert np.array_equal(found[3], rim), "or nothing would be left"
 
 
+def test_the_caller_is_asked_after_every_plane_that_waits() -> None:
+    lengths = [20, 10, *range(12, 20)]
+    predictor = bars(lengths)
+    asked = 0
+    for _ in propagate(predictor, stack(14), {0: {1: box(2, 0, 4, 20)}}):  # type: ignore[arg-type]
+        assert len(predictor.asked) <= asked + 1, "a stopped run ends with the plane under way"
+        asked = len(predictor.asked)
+
+
 def test_who_was_there_all_along_gets_the_pixels_back() -> None:
     anchors = {0: {1: box(2, 0, 4, 20)}, 5: {2: box(2, 3, 10, 20)}}
     steps = list(propagate(bars(WAIST), stack(), anchors))  # type: ignore[arg-type]
