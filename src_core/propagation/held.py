@@ -103,7 +103,7 @@ class Held:
         if not self._planes or len(self._planes) > MOST + 1:
             return bool(self._planes)
         first, *others = self._planes
-        last = self._waits and (not others or others[0].past)
+        last = self._waits and first.step is not None and (not others or others[0].past)
         return not (first.past or last)
 
     def _settled(self) -> Settled:

@@ -152,7 +152,7 @@ def test_each_slice_that_is_read_and_each_object_that_is_looked_at_is_a_chance_t
     labels = balls()
     anchors = {14: {k: labels[14] == k for k in (1, 3)}}
     first, *later = itertools.takewhile(
-        lambda s: s.anchor or not s.masks, propagate(predictor, stack(labels), anchors)
+        lambda s: s.anchor or s.index == 14, propagate(predictor, stack(labels), anchors)
     )
     assert first.anchor
     assert {(s.index, *s.masks, *s.stopped) for s in later} == {(14,)}

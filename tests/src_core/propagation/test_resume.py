@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,13 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(LabelVolume.open(path, "r").array)
 
 
-def flat(step: Step) -> tuple[object, ...]:
-    masks = {k: mask.tobytes() for k, mask in step.masks.items()}
-    return step.index, list(masks.items()), list(step.scores.items()), step.stopped
+def told(steps: Iterable[Step]) -> list[tuple[object, ...]]:
+    """Return what steps say; those that say nothing only let the caller stop."""
+    return [
+        (s.index, [(k, mask.tobytes()) for k, mask in s.masks.items()], list(s.scores.items()), s.stopped)
+        for s in steps
+        if s.masks or s.stopped
+    ]
 
 
 def test_resuming_from_any_state_gives_the_remaining_steps(predictor: Predictor, tmp_path: Path) -> None:
@@ -75,7 +80,7 @@ def test_resuming_from_any_state_gives_the_remaining_steps(predictor: Predictor,
         loaded = store.load()
         assert loaded is not None and loaded[1] == {"n": n_seen}
         rest = propagate(predictor, volume, store.anchors(), resume=loaded[0], **SETTINGS)
-        assert [flat(s) for s in rest] == [flat(s) for s in steps[n_seen:]]
+        assert told(rest) == told(steps[n_seen:])
 
 
 def test_a_cancelled_run_goes_on_however_often(predictor: Predictor, image: Path, tmp_path: Path) -> None:
