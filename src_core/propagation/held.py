@@ -85,7 +85,7 @@ class Held:
             taken.append(plane.step)
         if taken:
             count = "a plane" if len(taken) == 1 else f"{len(taken)} planes"
-            taken[-1].stopped[identity] = f"its mask grew again from here on, and {count} on: {reason}"
+            taken[-1].stopped[identity] = f"its mask grew again from here on; {count} later, {reason}"
             taken[-1].ends[identity] = absence
         return bool(taken)
 
@@ -95,6 +95,7 @@ class Held:
         if track is None or track.dense is None or track.window is None or identity not in plane.masks:
             return
         mask = self._predictor.mask_of(track.dense - np.float32(SURER), track.window, track.packed.shape)
+        mask &= plane.masks[identity].unpack()
         if mask.any():
             plane.masks[identity] = PackedMask.of(mask)
 

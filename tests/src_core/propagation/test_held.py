@@ -61,7 +61,7 @@ def test_what_grew_again_before_the_end_is_taken_back() -> None:
     ((index, reason),) = [(s.index, s.stopped[1]) for s in steps if s.stopped]
     assert index == 5
     assert "grew again" in reason
-    assert "2 planes on: the object has probably ended" in reason
+    assert "2 planes later, the object has probably ended" in reason
     assert {s.index: s.ends for s in steps if s.ends} == {5: {1: pytest.approx(0.9)}}
     assert all(s.masks.keys() == s.scores.keys() for s in steps)
 

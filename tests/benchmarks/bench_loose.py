@@ -1,0 +1,84 @@
+"""How well a box has to fit.
+
+    python -m tests.benchmarks.bench_loose --images ../shared/data/dsb2018 [--model nano] [--count 120]
+
+Boxes around objects: exact, with noise on every side, and with room left on every side, as parts of the object's sides.
+Drawn planes from seeds that training never uses, and images outside the protocol's test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src_core.evaluation import markdown_table
+from src_core.masks import Box, bounds, iou
+from src_core.predictor import Predictor
+from src_core.prompts import Prompts
+from tests.benchmarks.bench_sticking import MIN_AREA_PX, PER_IMAGE, drawn
+from tests.benchmarks.labelled import outside_the_protocol
+
+OUTWARDS = np.array([-1, -1, 1, 1])
+SIDES: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
+    "exact": lambda rng: np.zeros(4),
+    "5 % off": lambda rng: rng.normal(0, 0.05, 4),
+    "0 to 15 % room": lambda rng: OUTWARDS * rng.uniform(0, 0.15, 4),
+    "10 % room": lambda rng: OUTWARDS * 0.1,
+    "20 % room": lambda rng: OUTWARDS * 0.2,
+}
+"""By how much (y0, x0, y1, x1) move, as parts of the object's height and width."""
+
+
+def moved(box: Box, by: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[float, ...]:
+    """Move a box's sides, to whole pixels and within the plane."""
+    y0, x0, y1, x1 = box
+    sides = np.array(box) + by * [y1 - y0, x1 - x0, y1 - y0, x1 - x0]
+    low, high = np.rint(sides[:2]), np.rint(sides[2:])
+    limits = np.array(shape[:2])
+    low = np.clip(low, 0, limits - 1)
+    return (*low.tolist(), *np.clip(high, low + 1, limits).tolist())
+
+
+def measured(
+    predictor: Predictor, planes: Iterator[tuple[NDArray[Any], NDArray[Any]]], count: int
+) -> dict[str, float]:
+    """Return the mean IoU over `count` objects, up to three of each plane, for every way to draw the box."""
+    rng, rows = np.random.default_rng(0), []
+    for image, labels in planes:
+        embedding = predictor.embed(image, lazily=True)
+        areas = np.bincount(labels.ravel().astype(np.int64))
+        areas[0] = 0
+        for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
+            truth = labels == k
+            boxes = [moved(bounds(truth), side(rng), truth.shape) for side in SIDES.values()]
+            answers = [predictor.predict(embedding, Prompts(box_yxyx=b), multimask=False) for b in boxes]
+            rows.append([iou(a.masks[0], truth) for a in answers])
+        if len(rows) >= count:
+            break
+    return {"objects": float(len(rows)), **dict(zip(SIDES, np.mean(rows, 0).tolist(), strict=True))}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--count", type=int, default=120, help="objects")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    predictor = Predictor.load(options.model, "cpu")
+    planes = {"drawn": drawn(), "images": outside_the_protocol(options.images, np.random.default_rng(7))}
+    table = {name: measured(predictor, found, options.count) for name, found in planes.items()}
+    print(markdown_table(table, ""))
+
+
+if __name__ == "__main__":
+    main()
