@@ -84,9 +84,8 @@ def grow(
             t=t,
             c=c,
             overlapping=True,
-            settings=PropagationSettings(
-                sides=False
-            ),  # what comes of a seed is looked at from the side below
+            # what comes of a seed is looked at from the side below, its ends as well
+            settings=PropagationSettings(sides=False, waists=False),
             **options,
         ):
             here = {k: PackedMask.of(mask) for k, mask in walked.masks.items() if mask.any()}

@@ -43,11 +43,13 @@ class Held:
     Parameters
     ----------
     predictor
-        Who walks. Without a `continuity`, which tells ends from waists, nothing waits.
+        Who walks.
+    waits
+        Whether anything is taken back or closes; else every plane is settled at once.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor, self._waits = predictor, predictor.continuity is not None
+    def __init__(self, predictor: Predictor, waits: bool) -> None:
+        self._predictor, self._waits = predictor, waits
         self._planes: deque[_Plane] = deque()
 
     def add(self, step: Step | None, state: PropagationState, past: set[int]) -> Iterator[Settled]:
@@ -55,6 +57,9 @@ class Held:
 
         The step and the state are changed where an object ends after it.
         """
+        if not self._waits:
+            yield step, state
+            return
         for plane in self._planes:
             plane.past &= past
         masks = {k: PackedMask.of(mask) for k, mask in step.masks.items() if mask.any()} if step else {}
@@ -104,7 +109,7 @@ class Held:
         if not self._planes or len(self._planes) > MOST + 1:
             return bool(self._planes)
         first, *others = self._planes
-        last = self._waits and first.step is not None and (not others or others[0].past)
+        last = first.step is not None and (not others or others[0].past)
         return not (first.past or last)
 
     def _settled(self) -> Settled:

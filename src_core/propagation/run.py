@@ -146,7 +146,7 @@ class _Run:
         self, order: range, direction: int, tracks: dict[int, Track], waiting: Waiting
     ) -> Iterator[Step]:
         """Walk `order`; upwards, what lies between two anchors waits for the way back."""
-        held = Held(self.predictor)
+        held = Held(self.predictor, self.settings.waists and self.predictor.continuity is not None)
         for anchor, ids in self._behind(order, direction, tracks).items():
             yield from self._look(anchor, direction, ids)
         for index in order:

@@ -37,6 +37,9 @@ class PropagationSettings:
     sides
         Whether planes across the stack have a say in where an object ends. Only networks with a
         `Predictor.continuity` are asked, and only where the file says that the planes lie far apart.
+    waists
+        Whether what had grown again before an object ended is taken back, and its last mask closes; see `held`. Only
+        with a `Predictor.continuity`.
     interpolate_below
         Between two anchors, planes of which the network is less sure, 0 to 1, or that it did not reach, get the
         outline drawn from one anchor to the other; 0 for none.
@@ -49,6 +52,7 @@ class PropagationSettings:
     max_growth: float = 3.0
     follow: bool = True
     sides: bool = True
+    waists: bool = True
     interpolate_below: float = 0.35
 
     def __post_init__(self) -> None:
