@@ -172,9 +172,9 @@ class _Run:
                 other = waiting.get((k, index)) if direction < 0 else None
                 if reason is not None:
                     del tracks[k]
-                    # Between anchors the other direction may still reach this plane, and up comes first.
                     if between is None and held.end(k, reason, absence(candidates)):
                         continue
+                    # Between anchors the other direction may still reach this plane, and up comes first.
                     if between is None or (direction < 0 and other is None and not self._fills):
                         stopped[k], ends[k] = reason, absence(candidates)
                 else:
