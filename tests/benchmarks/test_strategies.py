@@ -33,7 +33,7 @@ def test_the_walk_that_is_used_is_what_propagation_does() -> None:
     for k, z in stack.starts.items():
         anchors.setdefault(z, {})[k] = stack.labels[z] == k
     product = {k: np.zeros_like(found[k]) for k in found}
-    alone = PropagationSettings(sides=False)
+    alone = PropagationSettings(sides=False, waists=False)
     for step in propagate(
         cache.predictor, stack.volume, anchors, settings=alone, embed=lambda i: cache.get(PlaneRef("z", i))
     ):
