@@ -22,7 +22,7 @@ from src_core.masks import Box, bounds, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from tests.benchmarks.bench_sticking import MIN_AREA_PX, PER_IMAGE, drawn
-from tests.benchmarks.labelled import outside_the_protocol
+from tests.benchmarks.labelled import outside_the_protocol, some_objects
 
 OUTWARDS = np.array([-1, -1, 1, 1])
 SIDES: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
@@ -52,9 +52,7 @@ def measured(
     rng, rows = np.random.default_rng(0), []
     for image, labels in planes:
         embedding = predictor.embed(image, lazily=True)
-        areas = np.bincount(labels.ravel().astype(np.int64))
-        areas[0] = 0
-        for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
+        for k in some_objects(rng, labels, MIN_AREA_PX, PER_IMAGE):
             truth = labels == k
             boxes = [moved(bounds(truth), side(rng), truth.shape) for side in SIDES.values()]
             answers = [predictor.predict(embedding, Prompts(box_yxyx=b), multimask=False) for b in boxes]

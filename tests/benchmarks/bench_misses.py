@@ -24,7 +24,7 @@ from src_core.evaluation import iou, markdown_table
 from src_core.masks import bounds, innermost
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.labelled import outside_the_protocol
+from tests.benchmarks.labelled import outside_the_protocol, some_objects
 
 MISSED, MIN_AREA_PX, PER_IMAGE, COLUMNS = 0.5, 30, 4, 9
 SIZES_PX = (30, 60, 120, 250, 500, 1000, 1_000_000)
@@ -34,9 +34,7 @@ def objects(folder: Path) -> Iterator[tuple[Any, Any, int]]:
     """Yield image, labels and id of a few objects of each image, in a fixed random order."""
     rng = np.random.default_rng(0)
     for image, labels in outside_the_protocol(folder, rng):
-        areas = np.bincount(labels.ravel().astype(np.int64))
-        areas[0] = 0
-        for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
+        for k in some_objects(rng, labels, MIN_AREA_PX, PER_IMAGE):
             yield image, labels, int(k)
 
 

@@ -28,7 +28,7 @@ from src_core.masks import Mask, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.synthetic import make_stack
-from tests.benchmarks.labelled import outside_the_protocol
+from tests.benchmarks.labelled import outside_the_protocol, some_objects
 
 FIRST_SEED, SHAPE = 8_503_000, (3, 320, 320)
 CLICKS, PER_IMAGE, MIN_AREA_PX = 8, 3, 60
@@ -70,9 +70,7 @@ def measured(
     rng, rows, against = np.random.default_rng(0), [], []
     for image, labels in planes:
         embedding = predictor.embed(image, lazily=True)
-        areas = np.bincount(labels.ravel().astype(np.int64))
-        areas[0] = 0
-        for k in rng.permutation(np.nonzero(areas >= MIN_AREA_PX)[0])[:PER_IMAGE]:
+        for k in some_objects(rng, labels, MIN_AREA_PX, PER_IMAGE):
             ious, wrong = series(predictor, embedding, labels == k)
             rows.append(ious)
             against += wrong

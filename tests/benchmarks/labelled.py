@@ -21,3 +21,12 @@ def outside_the_protocol(
     files = [f for f in sorted(folder.glob("*.npz")) if f.name not in kept_back]
     for file in rng.permutation(np.array(files, object))[:count]:
         yield read_labelled(file)
+
+
+def some_objects(
+    rng: np.random.Generator, labels: NDArray[Any], least_px: int, most: int
+) -> NDArray[np.intp]:
+    """Draw ids of at most `most` objects of a label plane that have at least `least_px` pixels."""
+    areas = np.bincount(labels.ravel().astype(np.int64))
+    areas[0] = 0
+    return rng.permutation(np.nonzero(areas >= least_px)[0])[:most]
