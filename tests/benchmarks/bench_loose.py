@@ -9,9 +9,8 @@ Drawn planes from seeds that training never uses, and images outside the protoco
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +20,9 @@ from src_core.evaluation import markdown_table
 from src_core.masks import Box, bounds, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.bench_sticking import MIN_AREA_PX, PER_IMAGE, drawn
-from tests.benchmarks.labelled import outside_the_protocol, some_objects
+from src_core.training.clicks import OUTWARDS
+from tests.benchmarks.labelled import Planes, asked, sources
 
-OUTWARDS = np.array([-1, -1, 1, 1])
 SIDES: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
     "exact": lambda rng: np.zeros(4),
     "5 % off": lambda rng: rng.normal(0, 0.05, 4),
@@ -45,20 +43,13 @@ def moved(box: Box, by: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[fl
     return (*low.tolist(), *np.clip(high, low + 1, limits).tolist())
 
 
-def measured(
-    predictor: Predictor, planes: Iterator[tuple[NDArray[Any], NDArray[Any]]], count: int
-) -> dict[str, float]:
-    """Return the mean IoU over `count` objects, up to three of each plane, for every way to draw the box."""
+def measured(predictor: Predictor, planes: Planes, count: int) -> dict[str, float]:
+    """Return the mean IoU over `count` objects for every way to draw the box."""
     rng, rows = np.random.default_rng(0), []
-    for image, labels in planes:
-        embedding = predictor.embed(image, lazily=True)
-        for k in some_objects(rng, labels, MIN_AREA_PX, PER_IMAGE):
-            truth = labels == k
-            boxes = [moved(bounds(truth), side(rng), truth.shape) for side in SIDES.values()]
-            answers = [predictor.predict(embedding, Prompts(box_yxyx=b), multimask=False) for b in boxes]
-            rows.append([iou(a.masks[0], truth) for a in answers])
-        if len(rows) >= count:
-            break
+    for embedding, truth in asked(predictor, planes, count, rng):
+        boxes = [moved(bounds(truth), side(rng), truth.shape) for side in SIDES.values()]
+        answers = [predictor.predict(embedding, Prompts(box_yxyx=b), multimask=False) for b in boxes]
+        rows.append([iou(a.masks[0], truth) for a in answers])
     return {"objects": float(len(rows)), **dict(zip(SIDES, np.mean(rows, 0).tolist(), strict=True))}
 
 
@@ -73,8 +64,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     predictor = Predictor.load(options.model, "cpu")
-    planes = {"drawn": drawn(), "images": outside_the_protocol(options.images, np.random.default_rng(7))}
-    table = {name: measured(predictor, found, options.count) for name, found in planes.items()}
+    groups = sources(options.images)
+    table = {name: measured(predictor, found, options.count) for name, found in groups.items()}
     print(markdown_table(table, ""))
 
 

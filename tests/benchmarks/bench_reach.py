@@ -10,8 +10,7 @@ these; the protocol's objects of the real volumes are only reported.
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,9 +22,8 @@ from src_core.evaluation.datasets import Sample3D, objects_3d
 from src_core.evaluation.propagation import Evaluation3D, VolumeResult, propagate_object, propagation_of
 from src_core.predictor import Predictor
 from src_core.propagation import PropagationSettings, held
-from src_core.synthetic import FAMILIES, make_stack
 from tests.benchmarks.bench_axes_protocol import SETS
-from tests.benchmarks.flavours import placed, placed_in
+from tests.benchmarks.flavours import Placed, fine, placed
 
 OBJECTS = 2
 """Of every drawn stack at most."""
@@ -36,37 +34,17 @@ WAYS = {
     "and closed": (PropagationSettings(), held.SURER),
 }
 """Settings, and which logits count on an object's last slice."""
-FINE, FINE_SEED, FINE_SHAPE = (0.7, 1.5), 8_060_000, (24, 160, 160)
-"""How long voxels of fine stacks are across the slices; their sides are not looked at."""
 THICK = 3.0
 """Voxels that are longer across the slices are shown apart."""
 
 
-def drawn(flavour: str, stacks: int) -> Iterator[tuple[Sample3D, int]]:
+def drawn(stacks: Iterable[Placed]) -> Iterator[tuple[Sample3D, int]]:
     """Yield objects of drawn stacks and the slice each starts from."""
-    for stack in placed(flavour, stacks, OBJECTS):
+    for stack in stacks:
         scale = {axis: stack.volume.scale[axis] for axis in "zyx"}
         pixels, labels = np.asarray(stack.volume.array[:]), stack.labels.astype(np.int32)
         for k, z in stack.starts.items():
             yield Sample3D(Path(stack.name), pixels, labels, k, scale), z
-
-
-def fine(stacks: int) -> Iterator[tuple[Sample3D, int]]:
-    """Yield objects of drawn stacks whose voxels are nearly cubes."""
-    count = 0
-    for i, family in enumerate(itertools.cycle(FAMILIES)):
-        stack = make_stack(FINE_SEED + i, FINE_SHAPE, family=family)
-        if not FINE[0] < stack.z_step_px < FINE[1]:
-            continue
-        scale = {"z": stack.z_step_px, "y": 1.0, "x": 1.0}
-        starts = placed_in(
-            np.random.default_rng(FINE_SEED + i), stack.labels, OBJECTS, close=bool(i % 4 // 2)
-        )
-        for k, z in starts.items():
-            yield Sample3D(Path(family), stack.image, stack.labels.astype(np.int32), k, scale), z
-        count += 1
-        if count == stacks:
-            return
 
 
 def measured(
@@ -105,8 +83,8 @@ def main() -> None:
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
     predictor, table = Predictor.load(options.model, "cpu"), {}
-    groups = {flavour: drawn(flavour, options.stacks) for flavour in ("plain", "ends")}
-    groups["fine"] = fine(options.stacks)
+    groups = {flavour: drawn(placed(flavour, options.stacks, OBJECTS)) for flavour in ("plain", "ends")}
+    groups["fine"] = drawn(fine(options.stacks, OBJECTS))
     for name in SETS if options.real else ():
         objects = objects_3d(options.real, name, max_objects=options.objects)
         groups[name] = ((s, None) for s in objects)

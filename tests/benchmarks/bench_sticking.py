@@ -11,14 +11,12 @@ split.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from src_core.clicked import obeyed
 from src_core.embedding import Embedding
@@ -27,19 +25,10 @@ from src_core.evaluation.clicks import Click, next_click
 from src_core.masks import Mask, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.synthetic import make_stack
-from tests.benchmarks.labelled import outside_the_protocol, some_objects
+from tests.benchmarks.labelled import Planes, asked, sources
 
-FIRST_SEED, SHAPE = 8_503_000, (3, 320, 320)
-CLICKS, PER_IMAGE, MIN_AREA_PX = 8, 3, 60
+CLICKS = 8
 WAYS = {"the network alone": lambda logits, *_: logits, "as clicks say": obeyed}
-
-
-def drawn() -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield planes and their labels without end."""
-    for seed in range(FIRST_SEED, FIRST_SEED + 10**6):
-        stack = make_stack(seed, SHAPE)
-        yield stack.image[1], stack.labels[1]
 
 
 def series(predictor: Predictor, embedding: Embedding, truth: Mask) -> tuple[list[float], list[bool]]:
@@ -63,19 +52,13 @@ def series(predictor: Predictor, embedding: Embedding, truth: Mask) -> tuple[lis
     return ious, against
 
 
-def measured(
-    predictor: Predictor, planes: Iterator[tuple[NDArray[Any], NDArray[Any]]], count: int
-) -> dict[str, float]:
-    """Click on `count` objects, up to three of each plane."""
-    rng, rows, against = np.random.default_rng(0), [], []
-    for image, labels in planes:
-        embedding = predictor.embed(image, lazily=True)
-        for k in some_objects(rng, labels, MIN_AREA_PX, PER_IMAGE):
-            ious, wrong = series(predictor, embedding, labels == k)
-            rows.append(ious)
-            against += wrong
-        if len(rows) >= count:
-            break
+def measured(predictor: Predictor, planes: Planes, count: int) -> dict[str, float]:
+    """Click on `count` objects."""
+    rows, against = [], []
+    for embedding, truth in asked(predictor, planes, count, np.random.default_rng(0)):
+        ious, wrong = series(predictor, embedding, truth)
+        rows.append(ious)
+        against += wrong
     means = np.mean(rows, 0)
     table = {"objects": float(len(rows)), "against a click": float(np.mean(against))}
     return table | {f"{n} clicks": float(means[n - 1]) for n in (1, 2, 3, 5, 8)}
@@ -94,11 +77,9 @@ def main() -> None:
     predictor, table = Predictor.load(options.model, "cpu"), {}
     for name in ("drawn", "images"):
         for way, obey in WAYS.items():
-            planes = (
-                drawn() if name == "drawn" else outside_the_protocol(options.images, np.random.default_rng(7))
-            )
             with patch("src_core.predictor.obeyed", obey):
-                table[f"{name}, {way}"] = measured(predictor, planes, options.count)
+                found = measured(predictor, sources(options.images)[name], options.count)
+            table[f"{name}, {way}"] = found
     print(markdown_table(table, ""))
 
 

@@ -21,6 +21,8 @@ ROAM_PX = 16
 """How far the field of view of a jumpy stack strays to either side."""
 MIN_SLICES, MIN_AREA_PX = 5, 60
 FLAVOURS = ("plain", "missing", "jumps", "ends")
+FINE, FINE_SEED, FINE_SHAPE = (0.7, 1.5), 8_060_000, (24, 160, 160)
+"""How long voxels of fine stacks are across the slices: their sides are not looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,18 @@ def placed(flavour: str, count: int, objects: int, shape: tuple[int, int, int] =
             yield stack
 
 
+def fine(count: int, objects: int) -> Iterator[Placed]:
+    """Yield `count` stacks whose voxels are nearly cubes; objects start in their middle, or near an end, in turns."""
+    found = 0
+    for i, family in enumerate(itertools.cycle(FAMILIES)):
+        stack = _stack("ends" if i % 4 // 2 else "plain", FINE_SEED + i, family, objects, FINE_SHAPE)
+        if FINE[0] < stack.volume.scale["z"] < FINE[1]:
+            yield stack
+            found += 1
+        if found == count:
+            return
+
+
 def _stack(flavour: str, seed: int, family: str, objects: int, shape: tuple[int, int, int]) -> Placed:
     rng = np.random.default_rng(seed)
     side = shape[1] + (2 * ROAM_PX if flavour == "jumps" else 0)
@@ -57,7 +71,7 @@ def _stack(flavour: str, seed: int, family: str, objects: int, shape: tuple[int,
     image, labels = drawn.image, drawn.labels
     if flavour == "jumps":
         image, labels = _jumping(rng, image, labels, shape[1])
-    starts = placed_in(rng, labels, objects, close=flavour == "ends")
+    starts = _starts(rng, labels, objects, close=flavour == "ends")
     lost: frozenset[int] = frozenset()
     if flavour == "missing":
         image, lost = _with_lost_sections(rng, image, starts)
@@ -66,7 +80,7 @@ def _stack(flavour: str, seed: int, family: str, objects: int, shape: tuple[int,
     return Placed(f"{flavour} {seed}", open_volume(image, axes=axes, scale=scale), labels, starts, lost)
 
 
-def placed_in(
+def _starts(
     rng: np.random.Generator, labels: NDArray[np.uint16], objects: int, *, close: bool
 ) -> dict[int, int]:
     """Choose objects that begin and end within the stack, from their middle or two slices before an end."""
