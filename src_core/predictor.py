@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import frames, tiling
-from src_core.clicked import obeyed
-from src_core.components import asked_about
+from src_core.answers import Asked, as_prompted, mask_of, together
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.model.nano import Nano
-from src_core.model.nano_encoder import LOW_RES_PX, SIZE_MULTIPLE_PX
+from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
 from src_core.model.sam import Decoded, Sam
 from src_core.prompts import Prompts
 from src_core.questions import EYES, Question
@@ -31,8 +30,6 @@ from src_core.volumes import Plane, open_volume
 
 AFRESH = 0.05
 """An answer that has forgotten the mask before it must be rated so much higher than one that begins with it."""
-Asked = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
-"""Points with labels, boxes and masks of a batch, as `Nano.decode` takes them."""
 BATCH = 32
 """Prompts decoded at once: beyond it the decoder is no faster and only needs more memory."""
 
@@ -149,7 +146,11 @@ class Predictor:
         for i, other in zip(afresh, asked[len(prompts) :], strict=True):
             if other.trust > asked[i].trust + AFRESH:
                 asked[i] = other
-        return [q.answer for q in asked[: len(prompts)] if q.answer is not None]
+        return [self._said(embedding, question) for question in asked[: len(prompts)]]
+
+    def _said(self, embedding: Embedding, question: Question) -> Candidates:
+        (index, first), *others = question.looks
+        return together(self.model, embedding.tiles[index], first, [found for _, found in others])
 
     def _grouped(
         self, asked: list[Question], multimask: bool | None
@@ -173,9 +174,7 @@ class Predictor:
         tile = next((t for t in fitting if frames.window(self.model, t) == window), None)
         if tile is None:
             raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
-        mask = np.zeros(shape, np.bool_)
-        frames.paint(self.model, torch.from_numpy(logits), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
-        return mask
+        return mask_of(self.model, logits, tile, shape)
 
     def tiles(self, shape: tuple[int, int]) -> Tiling:
         """Return the rectangles through which the network sees a plane of `shape` (H, W)."""
@@ -236,14 +235,12 @@ class Predictor:
         logits = decoded.logits[rows, order].float().cpu()
         # What a mask alone asks for is what the object has become: it may have parted.
         if self.model.native_tiles and not (asked[0] is None and asked[1] is None):
-            logits = _as_prompted(logits, *asked)
+            logits = as_prompted(logits, asked)
         presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
         window = frames.window(self.model, tile)
         found = []
         for i in range(len(iou)):
-            masks = np.zeros((iou.shape[1], *shape), np.bool_)
-            for mask, low in zip(masks, logits[i], strict=True):
-                frames.paint(self.model, low, tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
+            masks = np.stack([mask_of(self.model, low.numpy(), tile, shape) for low in logits[i]])
             there = 1.0 if presence is None else float(presence[i])
             found.append(Candidates(masks, iou[i], logits[i].numpy(), window, there))
         return found
@@ -253,33 +250,6 @@ def _says_too_much(prompt: Prompts) -> bool:
     """Say whether the latest click is against the network's own answer: that may hold on to what it should let go."""
     own = prompt.mask is not None and prompt.mask.dtype != np.bool_
     return own and bool((prompt.labels == 1).any()) and prompt.labels[-1] == 0
-
-
-def _as_prompted(
-    logits: Tensor, points: tuple[Tensor, Tensor] | None, boxes: Tensor | None, masks: Tensor | None
-) -> Tensor:
-    """Take out of logits (B, M, h, w) what their prompts, in network pixels, are not about, and do as clicks say."""
-    nothing = [None] * len(logits)
-    none = np.zeros((0, 2), np.float32), np.zeros(0, np.bool_)
-    clicked = [none] * len(logits) if points is None else _clicks(*points)
-    box = nothing if boxes is None else boxes.cpu().numpy() / LOW_RES_PX
-    before = nothing if masks is None else (masks[:, 0] > 0).cpu().numpy()
-    found = []
-    for i, many in enumerate(logits.numpy()):
-        places, inside = clicked[i]
-        # A first click alone asks what is there, which may be nothing.
-        orders = len(places) + (boxes is not None) + (masks is not None) > 1
-        for one in many:
-            own = asked_about(one, places[inside], box[i], before[i])
-            found.append(obeyed(own, places, inside) if orders else own)
-    return torch.from_numpy(np.stack(found)).reshape(logits.shape)
-
-
-def _clicks(coords: Tensor, labels: Tensor) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Return the clicks (N, 2) of each prompt, in low-resolution pixels, and whether they are on the object."""
-    # The middle of a network pixel has whole coordinates, the corner of a low-resolution one has here.
-    places, said = (coords.cpu().numpy() + 0.5) / LOW_RES_PX, labels.cpu().numpy()
-    return [(p[n >= 0], n[n >= 0] == 1) for p, n in zip(places, said, strict=True)]
 
 
 def _colour8(image: Any) -> Any:

@@ -17,6 +17,8 @@ from src_core.types import Candidates
 
 SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
+BESIDE = 2.5
+"""Levels are beside each other up to this ratio: what is coarser shows, and reads, much more of the plane."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Eyes:
     shrunk
         An answer about a plane that the overview shrinks must be rated so much higher than one at native resolution,
         at which clicks are always asked then; 0 where an answer that is trusted suffices.
+    beside_px
+        From and to which size, in network pixels, what was found is also looked at on the next finer and the next
+        coarser level, None where it is not.
     """
 
     comfort_px: float
@@ -43,9 +48,13 @@ class Eyes:
     doubted: float
     lost: float
     shrunk: float
+    beside_px: tuple[float, float] | None = None
 
 
-EYES = {True: Eyes(96, 0.85, 0.7, 0.5, 0.1), False: Eyes(float("inf"), 0.5, 0.5, 0.0, 0.0)}
+EYES = {
+    True: Eyes(96, 0.85, 0.7, 0.5, 0.1, beside_px=(24, 160)),
+    False: Eyes(float("inf"), 0.5, 0.5, 0.0, 0.0),
+}
 """For networks with native tiles and without: what measured best for nano, which was trained on cells. Segment
 Anything knows objects of all sizes, and a closer tile costs it seconds."""
 
@@ -73,8 +82,8 @@ class Question:
     ----------
     tile
         Which tile to ask about next, None once there is nothing more to ask.
-    answer
-        The best so far.
+    looks
+        The best answer so far with the tile it came through, then further looks at the same.
     trust
         How sure the network is of it, 0 to 1.
     """
@@ -87,7 +96,8 @@ class Question:
         self.tile: int | None = self._fitting(self._extent) if self._sized else 0
         self._tried: set[int] = set()
         self._zooms: set[float] = set()
-        self.answer: Candidates | None = None
+        self.looks: list[tuple[int, Candidates]] = []
+        self._beside: list[int] | None = None
         self.trust = 0.0
         self._worth = (False, 0.0, 0.0)
 
@@ -104,6 +114,10 @@ class Question:
     def take(self, found: Candidates) -> None:
         """Consider what the network says about the present tile, and decide whether to ask again."""
         index, self.tile = self.tile or 0, None
+        if self._beside is not None:
+            self.looks.append((index, found))
+            self.tile = self._beside.pop() if self._beside else None
+            return
         zoom = self._tiles.zoom(index)
         beside = zoom not in self._zooms
         self._tried.add(index)
@@ -115,14 +129,17 @@ class Question:
         doubt = 0.0 if index or self._tiles.overview_suffices else self._eyes.shrunk
         trust = float(found.scores[0]) * found.presence
         worth = (extent is not None and not cut, trust - doubt, zoom)
-        if self.answer is None or worth > self._worth:
-            self.answer, self._worth, self.trust = found, worth, trust
+        if not self.looks or worth > self._worth:
+            self.looks, self._worth, self.trust = [(index, found)], worth, trust
         if cut or not self._sized:
             self.tile = self._next(extent, zoom, cut, beside)
         if self.tile is None and not self._sized:
             self.tile = self._closer(extent)
         if self.tile is None and not self._sized and self.trust < self._eyes.lost:
             self.tile = self._farther()
+        if self.tile is None:
+            self._beside = self._levels_beside()
+            self.tile = self._beside.pop() if self._beside else None
 
     def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
         """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
@@ -161,6 +178,26 @@ class Question:
         """
         coarser = [g for g in self._tiles.grids if g.zoom < min(self._zooms)]
         return max(coarser, key=lambda g: g.zoom).first if coarser else None
+
+    def _levels_beside(self) -> list[int]:
+        """Return the tiles of the next finer and the next coarser level that show the answer well.
+
+        None for a mask alone: it travels, and follows what it was on the slice before.
+        """
+        ((index, found),) = self.looks
+        limits = self._eyes.beside_px
+        travels = self.prompt.box_yxyx is None and not len(self.prompt.points_yx)
+        if limits is None or travels or not found.masks[0].any():
+            return []
+        extent, zoom = _union(bounds(found.masks[0]), self._extent), self._tiles.zoom(index)
+        side = max(extent[2] - extent[0], extent[3] - extent[1])
+        levels = {grid.zoom: grid.best(extent) for grid in self._tiles.grids}
+        levels[self._tiles.zoom(0)] = (0, 1.0)
+        low, high = max(limits[0] / side, zoom / BESIDE), min(limits[1] / side, zoom * BESIDE)
+        seen = {z: tile for z, (tile, room) in levels.items() if room > 0 and low <= z <= high}
+        finer = min((z for z in seen if z >= zoom * tiling.MIN_GAIN), default=None)
+        coarser = max((z for z in seen if z <= zoom / tiling.MIN_GAIN), default=None)
+        return [seen[z] for z in (finer, coarser) if z is not None]
 
     def _fitting(self, extent: Extent, finest: float = float("inf")) -> int:
         comfortable = zoom_for(extent, self._low_res_px, self._eyes.comfort_px)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
 from src_core.predictor import BATCH, Predictor
 from src_core.prompts import Prompts
+from src_core.questions import EYES
 from src_core.types import Candidates
 from src_core.volumes import open_volume
 from tests.src_core.networks import random_nano
@@ -305,6 +307,13 @@ def _bright(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> NDArra
     return image
 
 
+@pytest.fixture
+def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are not looked at on the levels beside the one that fits."""
+    monkeypatch.setitem(EYES, True, replace(EYES[True], beside_px=None))
+
+
+@pytest.mark.usefixtures("one_look")
 def test_a_small_object_is_answered_at_native_resolution_from_the_tile_that_shows_it() -> None:
     model = _Threshold()
     image = _bright((600, 1000), (300, 700, 340, 760))
@@ -327,6 +336,7 @@ def test_an_object_larger_than_tiles_is_answered_from_the_overview() -> None:
     assert agree > 0.9
 
 
+@pytest.mark.usefixtures("one_look")
 def test_an_object_at_the_border_of_the_plane_is_whole_in_its_tile() -> None:
     model = _Threshold()
     image = _bright((600, 1000), (0, 0, 40, 60))
@@ -335,6 +345,7 @@ def test_an_object_at_the_border_of_the_plane_is_whole_in_its_tile() -> None:
     assert np.array_equal(found.masks[0], image > 0)
 
 
+@pytest.mark.usefixtures("one_look")
 def test_objects_of_one_tile_share_a_batch_and_each_tile_is_encoded_once() -> None:
     model = _Threshold()
     image = _bright((600, 1000), (50, 50, 60, 60))
@@ -399,6 +410,7 @@ def _seen(predictor: Predictor, image: NDArray[np.uint8], prompt: Prompts) -> tu
     return found, [embedding.tiles.zoom(i) for i in embedding._features]
 
 
+@pytest.mark.usefixtures("one_look")
 @pytest.mark.parametrize("model", [_Threshold, _Reference])
 def test_every_network_sees_large_planes_at_native_resolution(model: type[_Threshold]) -> None:
     image = _bright((1100, 1500), (300, 700, 380, 785))
@@ -415,7 +427,7 @@ def test_only_a_network_that_likes_small_objects_sees_large_ones_coarser(
     image = _bright((1100, 1500), (300, 600, 480, 790))
     for prompt in (Prompts([(310, 720)]), Prompts(box_yxyx=(300, 600, 480, 790))):
         found, zooms = _seen(Predictor(model()), image, prompt)
-        assert zooms[-1] == zoom and found.window[3] - found.window[1] == pytest.approx(512 / zoom)
+        assert zoom in zooms and found.window[3] - found.window[1] == pytest.approx(512 / zoom)
 
 
 def test_whole_planes_only_where_that_is_asked_for() -> None:
@@ -429,21 +441,37 @@ def test_whole_planes_only_where_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("model", [_Threshold, _Reference])
 @pytest.mark.parametrize(
-    ("side", "likes_small", "zoom"), [(10, 4, 4), (90, 1, 1), (150, 0.5, 1), (380, 0.25, 0.5), (900, 0, 0.25)]
+    ("side", "zoom", "native", "beside"),
+    [
+        (10, 4, 4, []),
+        (90, 1, 1, [0.5]),
+        (150, 1, 0.5, [0.25, 1]),
+        (380, 0.5, 0.25, [512 / 2600]),
+        (900, 0.25, 256 / 2600, [128 / 2600]),
+    ],
 )
-def test_a_box_is_answered_where_it_fits(
-    model: type[_Threshold], side: int, likes_small: float, zoom: float
+def test_a_box_is_answered_where_it_fits_and_looked_at_on_the_levels_beside(
+    model: type[_Threshold], side: int, zoom: float, native: float, beside: list[float]
 ) -> None:
-    if model is _Threshold:
-        zoom = likes_small or 256 / 2600
+    zoom, beside = (native, beside) if model is _Threshold else (zoom, [])
     image = _bright((2600, 2600), (1000, 1100, 1000 + side, 1100 + side))
     box = (1000, 1100, 1000 + side, 1100 + side)
     found, zooms = _seen(Predictor(model()), image, Prompts(box_yxyx=box))
-    assert zooms == [zoom]
+    assert zooms == pytest.approx([zoom, *beside])
     assert _iou(found.masks[0], image) > 0.8
     again, zooms = _seen(Predictor(model()), image, Prompts(mask=image > 0))
     assert zooms == [zoom]
     assert again.window == found.window
+
+
+def test_clicks_are_looked_at_on_the_levels_beside_masks_that_travel_are_not() -> None:
+    image = _bright((2600, 2600), (1000, 1100, 1090, 1190))
+    predictor = Predictor(_Threshold())
+    click, mask = Prompts([(1040.0, 1140.0)]), Prompts(mask=image > 0)
+    for prompt, levels in ((click, [512 / 2600, 1, 0.5]), (mask, [1])):
+        found, zooms = _seen(predictor, image, prompt)
+        assert zooms == pytest.approx(levels)
+        assert _iou(found.masks[0], image) > 0.9 and found.window[2] - found.window[0] == 512
 
 
 def test_a_click_on_something_small_is_asked_again_enlarged() -> None:
@@ -477,7 +505,10 @@ def test_what_a_tile_cuts_is_asked_at_the_next_coarser_level_until_it_is_whole(
     small = Prompts(box_yxyx=(970, 970, 1030, 1030))
     found, zooms = _seen(Predictor(model()), image, small)
     assert zooms[0] == 1 and len(zooms) <= 4
-    assert zooms[-1] == pytest.approx(0.5 if model is _Reference else 0.25)
+    wanted = 0.5 if model is _Reference else 0.25
+    assert any(z == wanted for z in zooms) and found.window[3] - found.window[1] == pytest.approx(
+        512 / wanted
+    )
     assert _iou(found.masks[0], image) > 0.97
     image = _bright((2600, 2600), (100, 100, 2500, 2400))
     found, zooms = _seen(Predictor(model()), image, small)
@@ -532,6 +563,7 @@ class _Overlooking(_Threshold):
         return found
 
 
+@pytest.mark.usefixtures("one_look")
 @pytest.mark.parametrize(("sure", "zooms"), [(0.4, [1.024, 2]), (0.9, [1.024])])
 def test_what_the_network_does_not_trust_it_looks_at_more_closely(sure: float, zooms: list[float]) -> None:
     image = _bright((300, 500), (150, 350, 180, 390))
@@ -540,6 +572,7 @@ def test_what_the_network_does_not_trust_it_looks_at_more_closely(sure: float, z
     assert (_iou(found.masks[0], image) > 0.9) == (len(zooms) > 1)
 
 
+@pytest.mark.usefixtures("one_look")
 @pytest.mark.parametrize(("sure", "native"), [(0.4, True), (0.95, True), (1.0, False)])
 def test_what_nano_has_seen_shrunk_only_it_looks_at_again(sure: float, native: bool) -> None:
     image = _bright((600, 1000), (300, 700, 340, 760))

@@ -1,0 +1,119 @@
+"""What becomes of the network's answers before anyone sees them: as prompts ask, and one out of several looks.
+
+Seen larger and seen smaller, an object is answered about with different errors; their mean has fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_core import frames
+from src_core.clicked import obeyed
+from src_core.components import asked_about
+from src_core.masks import Mask, bounds, iou
+from src_core.model.nano_encoder import LOW_RES_PX
+from src_core.model.sam import Sam
+from src_core.tiles import Extent, Tile
+from src_core.types import Candidates
+
+AGREEING = 0.5
+"""Masks of two looks with a lower IoU are not of the same object, and no mean is taken."""
+SLACK = 0.5
+"""So many pixels of the plane a mask may reach beyond what a look shows: the frame of one tile ends between pixels."""
+CLEAR = 8.0
+"""Logits count no more than this, so that one look that is sure does not drown the others."""
+
+Asked = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
+"""Points with labels, boxes and masks of a batch, as `Nano.decode` takes them."""
+
+
+def as_prompted(logits: Tensor, asked: Asked) -> Tensor:
+    """Take out of logits (B, M, h, w) what their prompts, in network pixels, are not about, and do as clicks say."""
+    points, boxes, masks = asked
+    nothing = [None] * len(logits)
+    none = np.zeros((0, 2), np.float32), np.zeros(0, np.bool_)
+    clicked = [none] * len(logits) if points is None else _clicks(*points)
+    box = nothing if boxes is None else boxes.cpu().numpy() / LOW_RES_PX
+    before = nothing if masks is None else (masks[:, 0] > 0).cpu().numpy()
+    found = []
+    for i, many in enumerate(logits.numpy()):
+        places, inside = clicked[i]
+        # A first click alone asks what is there, which may be nothing.
+        orders = len(places) + (boxes is not None) + (masks is not None) > 1
+        for one in many:
+            own = asked_about(one, places[inside], box[i], before[i])
+            found.append(obeyed(own, places, inside) if orders else own)
+    return torch.from_numpy(np.stack(found)).reshape(logits.shape)
+
+
+def _clicks(coords: Tensor, labels: Tensor) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Return the clicks (N, 2) of each prompt, in low-resolution pixels, and whether they are on the object."""
+    # The middle of a network pixel has whole coordinates, the corner of a low-resolution one has here.
+    places, said = (coords.cpu().numpy() + 0.5) / LOW_RES_PX, labels.cpu().numpy()
+    return [(p[n >= 0], n[n >= 0] == 1) for p, n in zip(places, said, strict=True)]
+
+
+def together(model: Sam, tile: Tile, first: Candidates, others: Sequence[Candidates]) -> Candidates:
+    """Return candidates that are the means of the first look's and of what the others say about the same.
+
+    Their scores are means, too, of how good each look's answer is said to be times its IoU with the first look's: what
+    only one look finds comes last. A look that does not show all of a candidate has no say in it.
+
+    Parameters
+    ----------
+    model, tile
+        What the first look was through.
+    first
+        Its candidates; of others, each takes the best of those like it.
+    others
+        Of looks at the same object through other tiles of the plane.
+    """
+    if not others:
+        return first
+    shape = first.logits.shape[1:]
+    looks = [
+        _clear([frames.resample_logits(x, o.window, first.window, shape) for x in o.logits]) for o in others
+    ]
+    logits, scores = [], []
+    for own, score in zip(_clear(first.logits), first.scores, strict=True):
+        agreeing, said = [own], [float(score)]
+        for look, other in zip(looks, others, strict=True):
+            if not _shows(other, own, first.window):
+                continue
+            likeness = np.array([iou(own > 0, one > 0) for one in look])
+            worth = likeness * other.scores.clip(min=0)
+            k = int(worth.argmax())
+            said.append(float(worth[k]))
+            if likeness[k] >= AGREEING:
+                agreeing.append(look[k])
+        logits.append(np.mean(agreeing, 0, dtype=np.float32))
+        scores.append(np.mean(said, dtype=np.float32))
+    order = np.argsort(-np.array(scores), kind="stable")
+    masks = np.stack([mask_of(model, logits[k], tile, first.masks.shape[1:]) for k in order])
+    presence = float(np.mean([c.presence for c in (first, *others)]))
+    return Candidates(masks, np.array(scores)[order], np.stack(logits)[order], first.window, presence)
+
+
+def _shows(look: Candidates, logits: NDArray[np.float32], window: Extent) -> bool:
+    """Say whether the mask of logits (h, w) over a window lies within that of a look."""
+    if not (logits > 0).any():
+        return True
+    low, high = np.array(frames.to_plane(bounds(logits > 0), logits.shape, window)).reshape(2, 2)
+    window_low, window_high = np.array(look.window).reshape(2, 2) + [[-SLACK], [SLACK]]
+    return bool((low >= window_low).all() and (high <= window_high).all())
+
+
+def _clear(logits: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(np.asarray(logits, np.float32), -CLEAR, CLEAR)
+
+
+def mask_of(model: Sam, logits: NDArray[np.float32], tile: Tile, shape: tuple[int, int]) -> Mask:
+    """Return the (H, W) bool mask of low-resolution logits (h, w) over a tile of a plane."""
+    mask = np.zeros(shape, np.bool_)
+    frames.paint(model, torch.from_numpy(logits), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
+    return mask
