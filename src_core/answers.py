@@ -104,8 +104,8 @@ def _shows(look: Candidates, logits: NDArray[np.float32], window: Extent) -> boo
     if not (logits > 0).any():
         return True
     low, high = np.array(frames.to_plane(bounds(logits > 0), logits.shape, window)).reshape(2, 2)
-    window_low, window_high = np.array(look.window).reshape(2, 2) + [[-SLACK], [SLACK]]
-    return bool((low >= window_low).all() and (high <= window_high).all())
+    first, last = np.array(look.window).reshape(2, 2)
+    return bool((low >= first - SLACK).all() and (high <= last + SLACK).all())
 
 
 def _clear(logits: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArray[np.float32]:

@@ -123,6 +123,7 @@ def rated(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, own: float, afr
     return asked
 
 
+@pytest.mark.usefixtures("one_look")
 @pytest.mark.parametrize(("afresh", "kept"), [(0.97, True), (0.9, False)])
 def test_a_click_against_an_answer_may_begin_anew(
     predictor: Predictor,

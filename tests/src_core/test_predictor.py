@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
 from src_core.predictor import BATCH, Predictor
 from src_core.prompts import Prompts
-from src_core.questions import EYES
 from src_core.types import Candidates
 from src_core.volumes import open_volume
 from tests.src_core.networks import random_nano
@@ -305,12 +303,6 @@ def _bright(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> NDArra
     for y0, x0, y1, x1 in boxes:
         image[y0:y1, x0:x1] = 255
     return image
-
-
-@pytest.fixture
-def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects are not looked at on the levels beside the one that fits."""
-    monkeypatch.setitem(EYES, True, replace(EYES[True], beside_px=None))
 
 
 @pytest.mark.usefixtures("one_look")

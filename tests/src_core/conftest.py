@@ -1,0 +1,15 @@
+"""Fixtures of the library's tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from src_core.questions import EYES
+
+
+@pytest.fixture
+def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are not looked at on the levels beside the one that fits."""
+    monkeypatch.setitem(EYES, True, replace(EYES[True], beside_px=None))
