@@ -17,6 +17,8 @@ from src_core.types import Candidates
 
 SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
+TIGHTER = 0.04
+"""Further looks are at a box that is smaller by this part on every side: hands leave room, and the network fills it."""
 BESIDE = 2.5
 """Levels are beside each other up to this ratio: what is coarser shows, and reads, much more of the plane."""
 
@@ -103,13 +105,15 @@ class Question:
 
     def prompt_here(self) -> Prompts:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
-        tile = self._tiles[self.tile or 0]
-        points, labels = self.prompt.points_yx, self.prompt.labels
+        tile, prompt = self._tiles[self.tile or 0], self.prompt
+        if self._beside is not None and prompt.box_yxyx is not None:
+            prompt = dataclasses.replace(prompt, box_yxyx=_tighter(prompt.box_yxyx))
+        points, labels = prompt.points_yx, prompt.labels
         seen = np.all((points >= (tile.y0 - 0.5, tile.x0 - 0.5)) & (points < (tile.y1, tile.x1)), axis=1)
         kept = seen | (labels == 1)
-        if kept.all() or not (kept.any() or self.prompt.box_yxyx or self.prompt.mask is not None):
-            return self.prompt
-        return dataclasses.replace(self.prompt, points_yx=points[kept], labels=labels[kept])
+        if kept.all() or not (kept.any() or prompt.box_yxyx or prompt.mask is not None):
+            return prompt
+        return dataclasses.replace(prompt, points_yx=points[kept], labels=labels[kept])
 
     def take(self, found: Candidates) -> None:
         """Consider what the network says about the present tile, and decide whether to ask again."""
@@ -217,6 +221,12 @@ def expected(tiles: Tiling, view: View) -> tuple[int, ...]:
 def _union(*extents: Extent) -> Extent:
     low, high = np.array(extents)[:, :2].min(0), np.array(extents)[:, 2:].max(0)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _tighter(box: Extent) -> Extent:
+    y0, x0, y1, x1 = box
+    by_y, by_x = TIGHTER * (y1 - y0), TIGHTER * (x1 - x0)
+    return (y0 + by_y, x0 + by_x, y1 - by_y, x1 - by_x)
 
 
 def _extent(prompt: Prompts, shape: tuple[int, int]) -> Extent:

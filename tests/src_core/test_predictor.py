@@ -18,6 +18,7 @@ from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
 from src_core.predictor import BATCH, Predictor
 from src_core.prompts import Prompts
+from src_core.questions import TIGHTER
 from src_core.types import Candidates
 from src_core.volumes import open_volume
 from tests.src_core.networks import random_nano
@@ -464,6 +465,21 @@ def test_clicks_are_looked_at_on_the_levels_beside_masks_that_travel_are_not() -
         found, zooms = _seen(predictor, image, prompt)
         assert zooms == pytest.approx(levels)
         assert _iou(found.masks[0], image) > 0.9 and found.window[2] - found.window[0] == 512
+
+
+def test_looks_beside_are_at_a_tighter_box() -> None:
+    class Boxed(_Threshold):
+        def decode(self, *args: Any, boxes: Tensor | None = None, **kwargs: Any) -> Decoded:
+            assert boxes is not None
+            sides.append((boxes[0, 2:] - boxes[0, :2]).tolist())
+            return super().decode(*args, boxes=boxes, **kwargs)
+
+    sides: list[list[float]] = []
+    image = _bright((2600, 2600), (1000, 1100, 1050, 1150))
+    predictor = Predictor(Boxed())
+    predictor.predict(predictor.embed(image, lazily=True), Prompts(box_yxyx=(1000, 1100, 1050, 1150)))
+    tighter = 50 * (1 - 2 * TIGHTER)
+    np.testing.assert_allclose(sides, [[50, 50], [tighter / 2] * 2, [tighter * 2] * 2], atol=0.1)
 
 
 def test_a_click_on_something_small_is_asked_again_enlarged() -> None:
