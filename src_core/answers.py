@@ -61,8 +61,7 @@ def _clicks(coords: Tensor, labels: Tensor) -> list[tuple[NDArray[np.float32], N
 def together(model: Sam, tile: Tile, first: Candidates, others: Sequence[Candidates]) -> Candidates:
     """Return candidates that are the means of the first look's and of what the others say about the same.
 
-    Their scores are means, too, of how good each look's answer is said to be times its IoU with the first look's: what
-    only one look finds comes last. A look that does not show all of a candidate has no say in it.
+    So are their scores. A look that does not show all of a candidate has no say in it.
 
     Parameters
     ----------
@@ -86,11 +85,10 @@ def together(model: Sam, tile: Tile, first: Candidates, others: Sequence[Candida
             if not _shows(other, own, first.window):
                 continue
             likeness = np.array([iou(own > 0, one > 0) for one in look])
-            worth = likeness * other.scores.clip(min=0)
-            k = int(worth.argmax())
-            said.append(float(worth[k]))
+            k = int(np.argmax(likeness * other.scores.clip(min=0)))
             if likeness[k] >= AGREEING:
                 agreeing.append(look[k])
+                said.append(float(other.scores[k]))
         logits.append(np.mean(agreeing, 0, dtype=np.float32))
         scores.append(np.mean(said, dtype=np.float32))
     order = np.argsort(-np.array(scores), kind="stable")
