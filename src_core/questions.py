@@ -85,7 +85,7 @@ class Question:
     tile
         Which tile to ask about next, None once there is nothing more to ask.
     looks
-        The best answer so far with the tile it came through, then further looks at the same.
+        The best answer so far with the tile it came through, then further looks at the same, without masks.
     trust
         How sure the network is of it, 0 to 1.
     """
@@ -119,7 +119,8 @@ class Question:
         """Consider what the network says about the present tile, and decide whether to ask again."""
         index, self.tile = self.tile or 0, None
         if self._beside is not None:
-            self.looks.append((index, found))
+            # The masks are as large as the plane, and only the logits are needed.
+            self.looks.append((index, dataclasses.replace(found, masks=found.masks[:0])))
             self.tile = self._beside.pop() if self._beside else None
             return
         zoom = self._tiles.zoom(index)
