@@ -121,9 +121,17 @@ class Predictor:
         return self.predict_many(embedding, [prompts], multimask=multimask)[0]
 
     def predict_many(
-        self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None
+        self,
+        embedding: Embedding,
+        prompts: Sequence[Prompts],
+        *,
+        multimask: bool | None = None,
+        beside: bool = True,
     ) -> list[Candidates]:
-        """Answer the prompts of many objects on one plane, batched; one `Candidates` per object, in order."""
+        """Answer the prompts of many objects on one plane, batched; one `Candidates` per object, in order.
+
+        Without `beside`, each is looked at on the level that shows it best alone.
+        """
         if embedding.model is not None and embedding.model is not self.model:
             raise PromptError(
                 "the embedding was made by another network, whose features mean nothing to "
@@ -133,6 +141,8 @@ class Predictor:
             prompt.check_inside(embedding.shape)
         native = self.model.native_tiles
         eyes, low_res = EYES[native], frames.LOW_RES[native]
+        if not beside:
+            eyes = replace(eyes, beside_px=None)
         afresh = [i for i, prompt in enumerate(prompts) if native and _says_too_much(prompt)]
         all_prompts = [*prompts, *(replace(prompts[i], mask=None, mask_window=None) for i in afresh)]
         asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in all_prompts]

@@ -165,7 +165,8 @@ def _asked(
         if length != picture.shape[d]:
             square = Stretched(square, d, length)[:, :, :]
     click = [(k + 0.5) * m / n - 0.5 for k, m, n in zip(where, shape, picture.shape, strict=False)]
-    found = predictor.predict(predictor.embed(square, lazily=True), Prompts([click]))
+    embedding = predictor.embed(square, lazily=True)
+    (found,) = predictor.predict_many(embedding, [Prompts([click])], beside=False)
     best: tuple[float, int, int] | None = None
     for answer, score in zip(found.masks, found.scores, strict=True):
         mask = resized(answer, picture.shape[:2])
