@@ -99,14 +99,14 @@ class Question:
         self._tried: set[int] = set()
         self._zooms: set[float] = set()
         self.looks: list[tuple[int, Candidates]] = []
-        self._beside: list[int] | None = None
+        self._further: list[int] | None = None  # tiles still to look through once the best is known
         self.trust = 0.0
         self._worth = (False, 0.0, 0.0)
 
     def prompt_here(self) -> Prompts:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
         tile, prompt = self._tiles[self.tile or 0], self.prompt
-        if self._beside is not None and prompt.box_yxyx is not None:
+        if self._further is not None and prompt.box_yxyx is not None:
             prompt = dataclasses.replace(prompt, box_yxyx=_tighter(prompt.box_yxyx))
         points, labels = prompt.points_yx, prompt.labels
         seen = np.all((points >= (tile.y0 - 0.5, tile.x0 - 0.5)) & (points < (tile.y1, tile.x1)), axis=1)
@@ -118,10 +118,10 @@ class Question:
     def take(self, found: Candidates) -> None:
         """Consider what the network says about the present tile, and decide whether to ask again."""
         index, self.tile = self.tile or 0, None
-        if self._beside is not None:
+        if self._further is not None:
             # The masks are as large as the plane, and only the logits are needed.
             self.looks.append((index, dataclasses.replace(found, masks=found.masks[:0])))
-            self.tile = self._beside.pop() if self._beside else None
+            self.tile = self._further.pop() if self._further else None
             return
         zoom = self._tiles.zoom(index)
         beside = zoom not in self._zooms
@@ -143,8 +143,8 @@ class Question:
         if self.tile is None and not self._sized and self.trust < self._eyes.lost:
             self.tile = self._farther()
         if self.tile is None:
-            self._beside = self._levels_beside()
-            self.tile = self._beside.pop() if self._beside else None
+            self._further = self._levels_beside()
+            self.tile = self._further.pop() if self._further else None
 
     def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
         """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
