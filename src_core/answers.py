@@ -15,7 +15,7 @@ from torch import Tensor
 from src_core import frames
 from src_core.clicked import obeyed
 from src_core.components import asked_about
-from src_core.masks import Mask, bounds, iou
+from src_core.masks import bounds, iou
 from src_core.model.nano_encoder import LOW_RES_PX
 from src_core.model.sam import Sam
 from src_core.tiles import Extent, Tile
@@ -92,9 +92,10 @@ def together(model: Sam, tile: Tile, first: Candidates, others: Sequence[Candida
         logits.append(np.mean(agreeing, 0, dtype=np.float32))
         scores.append(np.mean(said, dtype=np.float32))
     order = np.argsort(-np.array(scores), kind="stable")
-    masks = np.stack([mask_of(model, logits[k], tile, first.masks.shape[1:]) for k in order])
+    means = np.stack(logits)[order]
+    masks = masks_of(model, means, tile, first.masks.shape[1:])
     presence = float(np.mean([c.presence for c in (first, *others)]))
-    return Candidates(masks, np.array(scores)[order], np.stack(logits)[order], first.window, presence)
+    return Candidates(masks, np.array(scores)[order], means, first.window, presence)
 
 
 def _shows(look: Candidates, logits: NDArray[np.float32], window: Extent) -> bool:
@@ -110,8 +111,11 @@ def _clear(logits: Sequence[NDArray[np.float32]] | NDArray[np.float32]) -> NDArr
     return np.clip(np.asarray(logits, np.float32), -CLEAR, CLEAR)
 
 
-def mask_of(model: Sam, logits: NDArray[np.float32], tile: Tile, shape: tuple[int, int]) -> Mask:
-    """Return the (H, W) bool mask of low-resolution logits (h, w) over a tile of a plane."""
-    mask = np.zeros(shape, np.bool_)
-    frames.paint(model, torch.from_numpy(logits), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
-    return mask
+def masks_of(
+    model: Sam, logits: NDArray[np.float32], tile: Tile, shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Return the (M, H, W) bool masks of low-resolution logits (M, h, w) over a tile of a plane."""
+    masks = np.zeros((len(logits), *shape), np.bool_)
+    for mask, low in zip(masks, logits, strict=True):
+        frames.paint(model, torch.from_numpy(low), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
+    return masks

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import frames, tiling
-from src_core.answers import Asked, as_prompted, mask_of, together
+from src_core.answers import Asked, as_prompted, masks_of, together
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
@@ -141,11 +141,22 @@ class Predictor:
             prompt.check_inside(embedding.shape)
         native = self.model.native_tiles
         eyes, low_res = EYES[native], frames.LOW_RES[native]
-        if not beside:
-            eyes = replace(eyes, beside_px=None)
         afresh = [i for i, prompt in enumerate(prompts) if native and _says_too_much(prompt)]
         all_prompts = [*prompts, *(replace(prompts[i], mask=None, mask_window=None) for i in afresh)]
         asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in all_prompts]
+        self._settle(embedding, asked, multimask)
+        for i, other in zip(afresh, asked[len(prompts) :], strict=True):
+            if other.trust > asked[i].trust + AFRESH:
+                asked[i] = other
+        chosen = asked[: len(prompts)]
+        if beside:
+            for question in chosen:
+                question.look_beside()
+            self._settle(embedding, chosen, multimask)
+        return [self._said(embedding, question) for question in chosen]
+
+    def _settle(self, embedding: Embedding, asked: list[Question], multimask: bool | None) -> None:
+        """Ask through one tile after the other until no question is open."""
         while groups := self._grouped(asked, multimask):
             for (tile, many, *_), members in groups.items():
                 for start in range(0, len(members), BATCH):
@@ -153,10 +164,6 @@ class Predictor:
                     found = self._ask(embedding, tile, [asked[i].prompt_here() for i in part], many)
                     for i, candidates in zip(part, found, strict=True):
                         asked[i].take(candidates)
-        for i, other in zip(afresh, asked[len(prompts) :], strict=True):
-            if other.trust > asked[i].trust + AFRESH:
-                asked[i] = other
-        return [self._said(embedding, question) for question in asked[: len(prompts)]]
 
     def _said(self, embedding: Embedding, question: Question) -> Candidates:
         (index, first), *others = question.looks
@@ -184,7 +191,8 @@ class Predictor:
         tile = next((t for t in fitting if frames.window(self.model, t) == window), None)
         if tile is None:
             raise PromptError(f"window {window} is not one of this model's on a plane of {shape}")
-        return mask_of(self.model, logits, tile, shape)
+        mask: NDArray[np.bool_] = masks_of(self.model, logits[None], tile, shape)[0]
+        return mask
 
     def tiles(self, shape: tuple[int, int]) -> Tiling:
         """Return the rectangles through which the network sees a plane of `shape` (H, W)."""
@@ -250,9 +258,9 @@ class Predictor:
         window = frames.window(self.model, tile)
         found = []
         for i in range(len(iou)):
-            masks = np.stack([mask_of(self.model, low.numpy(), tile, shape) for low in logits[i]])
+            own = logits[i].numpy()
             there = 1.0 if presence is None else float(presence[i])
-            found.append(Candidates(masks, iou[i], logits[i].numpy(), window, there))
+            found.append(Candidates(masks_of(self.model, own, tile, shape), iou[i], own, window, there))
         return found
 
 

@@ -68,6 +68,7 @@ class Question:
     overview, and the size of each answer says through which tile to look next, until nothing new comes of it. What
     the network does not trust, or has seen shrunk only, it looks at more closely, and in the end from afar; then the
     answer counts that it trusts most. An answer that its tile cuts is asked again through one that shows more.
+    Once that is settled, `look_beside` also looks at what was found larger and smaller.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ class Question:
         self._tried: set[int] = set()
         self._zooms: set[float] = set()
         self.looks: list[tuple[int, Candidates]] = []
-        self._further: list[int] | None = None  # tiles still to look through once the best is known
+        self._further: list[int] | None = None  # tiles still to look through, from `look_beside` on
         self.trust = 0.0
         self._worth = (False, 0.0, 0.0)
 
@@ -142,9 +143,11 @@ class Question:
             self.tile = self._closer(extent)
         if self.tile is None and not self._sized and self.trust < self._eyes.lost:
             self.tile = self._farther()
-        if self.tile is None:
-            self._further = self._levels_beside()
-            self.tile = self._further.pop() if self._further else None
+
+    def look_beside(self) -> None:
+        """Once the best answer is known, look at what was found on the levels beside it, too."""
+        self._further = self._levels_beside()
+        self.tile = self._further.pop() if self._further else None
 
     def _next(self, extent: Extent | None, zoom: float, cut: bool, beside: bool) -> int | None:
         """Return the tile to ask after an answer at `zoom`, None where that would bring nothing new."""
@@ -168,7 +171,7 @@ class Question:
         zoom = next((g.zoom for g in self._tiles.grids if g.zoom > seen and g.zoom >= 1), None)
         if zoom is None:
             return None
-        side = 0.0 if extent is None else max(extent[2] - extent[0], extent[3] - extent[1])
+        side = 0.0 if extent is None else _side(extent)
         too_large = side * zoom > self._eyes.comfort_px and trust > self._eyes.doubted
         shrunk_only = zoom == 1 and self._eyes.shrunk > 0 and self._tried == {0}
         if not shrunk_only and (trust >= self._eyes.trusted or too_large):
@@ -195,7 +198,7 @@ class Question:
         if limits is None or travels or not found.masks[0].any():
             return []
         extent, zoom = _union(bounds(found.masks[0]), self._extent), self._tiles.zoom(index)
-        side = max(extent[2] - extent[0], extent[3] - extent[1])
+        side = _side(extent)
         levels = {grid.zoom: grid.best(extent) for grid in self._tiles.grids}
         levels[self._tiles.zoom(0)] = (0, 1.0)
         low, high = max(limits[0] / side, zoom / BESIDE), min(limits[1] / side, zoom * BESIDE)
@@ -222,6 +225,10 @@ def expected(tiles: Tiling, view: View) -> tuple[int, ...]:
 def _union(*extents: Extent) -> Extent:
     low, high = np.array(extents)[:, :2].min(0), np.array(extents)[:, 2:].max(0)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _side(extent: Extent) -> float:
+    return max(extent[2] - extent[0], extent[3] - extent[1])
 
 
 def _tighter(box: Extent) -> Extent:
@@ -259,7 +266,7 @@ def zoom_for(extent: Extent, low_res_px: int, comfort_px: float) -> float:
     comfort_px
         How large the network likes objects, in network pixels.
     """
-    side = max(extent[2] - extent[0], extent[3] - extent[1])
+    side = _side(extent)
     # Each further step must be needed: so many low-resolution pixels are not reached without it.
     enlarged = float(max((z for z in tiling.ZOOMS if side * z / 2 < SMALL * low_res_px), default=1))
     return min(enlarged, comfort_px / side)

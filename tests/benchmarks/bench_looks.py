@@ -9,10 +9,8 @@ protocol's test split.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -25,7 +23,7 @@ from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from tests.benchmarks.bench_loose import SIDES, moved
 from tests.benchmarks.bench_sticking import CLICKS, series
-from tests.benchmarks.labelled import Planes, asked, sources
+from tests.benchmarks.labelled import Planes, arguments, asked, sources
 
 USED = questions.EYES[True]
 WAYS = {"one look": replace(USED, beside_px=None), "and those beside": USED}
@@ -52,13 +50,7 @@ def measured(predictor: Predictor, planes: Planes, count: int) -> dict[str, floa
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--count", type=int, default=120, help="objects")
-    options = parser.parse_args()
+    options = arguments(__doc__, 120)
     torch.set_num_threads(1)
     predictor, table = Predictor.load(options.model, "cpu"), {}
     for name in ("drawn", "images"):

@@ -8,9 +8,7 @@ Drawn planes from seeds that training never uses, and images outside the protoco
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +19,7 @@ from src_core.masks import Box, bounds, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.training.clicks import OUTWARDS
-from tests.benchmarks.labelled import Planes, asked, sources
+from tests.benchmarks.labelled import Planes, arguments, asked, sources
 
 SIDES: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
     "exact": lambda rng: np.zeros(4),
@@ -55,13 +53,7 @@ def measured(predictor: Predictor, planes: Planes, count: int) -> dict[str, floa
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--count", type=int, default=120, help="objects")
-    options = parser.parse_args()
+    options = arguments(__doc__, 120)
     torch.set_num_threads(1)
     predictor = Predictor.load(options.model, "cpu")
     groups = sources(options.images)

@@ -10,8 +10,6 @@ split.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -25,7 +23,7 @@ from src_core.evaluation.clicks import Click, next_click
 from src_core.masks import Mask, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.labelled import Planes, asked, sources
+from tests.benchmarks.labelled import Planes, arguments, asked, sources
 
 CLICKS = 8
 WAYS = {"the network alone": lambda logits, *_: logits, "as clicks say": obeyed}
@@ -66,13 +64,7 @@ def measured(predictor: Predictor, planes: Planes, count: int) -> dict[str, floa
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--count", type=int, default=60, help="objects")
-    options = parser.parse_args()
+    options = arguments(__doc__, 60)
     torch.set_num_threads(1)
     predictor, table = Predictor.load(options.model, "cpu"), {}
     for name in ("drawn", "images"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,17 @@ Planes = Iterator[tuple[NDArray[Any], NDArray[Any]]]
 DRAWN_SEED, DRAWN_SHAPE = 8_503_000, (3, 320, 320)
 LEAST_PX, PER_PLANE = 60, 3
 """Of the objects that `asked` asks about, their size and how many there are on a plane at most."""
+
+
+def arguments(description: str | None, count: int) -> argparse.Namespace:
+    """Parse which images, which model and how many objects a benchmark is about."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--count", type=int, default=count, help="objects")
+    return parser.parse_args()
 
 
 def outside_the_protocol(folder: Path, rng: np.random.Generator, count: int | None = None) -> Planes:
