@@ -34,6 +34,8 @@ class EmbeddingCache:
     store
         Opens the store on disk that is asked before the network, called with the first plane; None if there
         is none for this network.
+    lazily
+        Encode nothing that no prompt has asked for, also of planes that are one tile.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class EmbeddingCache:
         channel: int | None = None,
         max_bytes: int = DEFAULT_BYTES,
         store: Callable[[Predictor], EmbeddingStore | None] | None = None,
+        *,
+        lazily: bool = False,
     ) -> None:
-        self._predictor = predictor
+        self._predictor, self._lazily = predictor, lazily
         self.volume, self.channel, self.max_bytes = volume, channel, max_bytes
         self._open_store = store
         self.store: EmbeddingStore | None = None
@@ -85,10 +89,10 @@ class EmbeddingCache:
             self.store, self._open_store = self._open_store(self.predictor), None
         if self.store is not None:
             embedding = self.store.get(plane)
-            if embedding.tiles.overview_suffices:
+            if embedding.tiles.overview_suffices and not self._lazily:
                 embedding.features(0)
             return embedding
-        return self.predictor.embed(self.volume.plane_at(plane, self.channel))
+        return self.predictor.embed(self.volume.plane_at(plane, self.channel), lazily=self._lazily)
 
     def __contains__(self, plane: PlaneRef) -> bool:
         with self._lock:

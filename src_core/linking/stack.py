@@ -19,6 +19,7 @@ from src_core.automatic import (
     usual_contrast,
 )
 from src_core.embedding import Embedding
+from src_core.embeddings import EmbeddingCache
 from src_core.labels import LabelVolume
 from src_core.linking.bridging import bridge, drawn, gaps
 from src_core.linking.contest import contest
@@ -51,15 +52,13 @@ class StackRun:
         self.predictor, self.volume, self.labels, self.shelf = predictor, volume, labels, shelf
         self.axis, self.slices, self.t, self.c = axis, slices, t, c
         self.search, self.thresholds, self.links = SearchSettings(), Thresholds(), LinkSettings()
-        self.embed: Callable[[int], Embedding] = self._embed
+        # Walks from several seed slices come by the same slices.
+        kept = EmbeddingCache(predictor, volume, c, lazily=True)
+        self.embed: Callable[[int], Embedding] = lambda index: kept.get(PlaneRef(axis, index, t))
         self.cancelled: Cancelled = lambda: False
         self.calls = 0
         self.usual: float | None = None
         self.options: dict[str, Any] = {"axis": axis, "t": t, "c": c}
-
-    def _embed(self, index: int) -> Embedding:
-        plane = self.volume.plane_at(PlaneRef(self.axis, index, self.t), self.c)
-        return self.predictor.embed(plane, lazily=True)
 
     def searched(self, index: int, progress: tuple[int, int]) -> Generator[tuple[int, int], None, bool]:
         """Search a slice unless that is done, yielding `progress` meanwhile; False if cancelled before its end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from src_core.errors import CheckpointError
 from src_core.model import image_encoder
 from src_core.model.builder import build_sam, network_names
+from src_core.model.common import ConvNorm
 from src_core.model.image_encoder import Attention, ImageEncoderViT, ViTConfig, WindowIndex
 from src_core.model.tiny_vit import TinyViT
 from tests.benchmarks import eager_sam
@@ -121,3 +124,19 @@ def test_every_encoder_weight_learns(encoder: nn.Module) -> None:
     encoder(torch.randn(2, 3, encoder.image_size, encoder.image_size)).square().sum().backward()
     idle = {name for name, p in encoder.named_parameters() if p.grad is None}
     assert idle <= {"norm_head.weight", "norm_head.bias", "head.weight", "head.bias"}
+
+
+def test_a_norm_within_its_convolution_changes_nothing_and_follows_the_weights() -> None:
+    torch.manual_seed(0)
+    block, image = ConvNorm(3, 8, stride=2), torch.rand(1, 3, 20, 12)
+    for _ in range(2):
+        block.train()(image * 3)  # moves the running mean and variance
+        plain = block.eval()(image)
+        with torch.inference_mode():
+            folded = block(image)
+        torch.testing.assert_close(folded, plain)
+        assert not folded.requires_grad and plain.requires_grad
+        with torch.no_grad():
+            block[0].weight.mul_(2)
+            block[1].bias.add_(0.5)
+    assert set(copy.deepcopy(block).state_dict()) == set(block.state_dict())
