@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_core import frames
+from src_core import frames, painting
 from src_core.clicked import obeyed
 from src_core.components import asked_about
 from src_core.masks import bounds, iou
 from src_core.model.nano_encoder import LOW_RES_PX
-from src_core.model.sam import Sam
+from src_core.model.sam import Decoded, Sam
 from src_core.tiles import Extent, Tile
 from src_core.types import Candidates
 
@@ -30,6 +30,31 @@ CLEAR = 8.0
 
 Asked = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
 """Points with labels, boxes and masks of a batch, as `Nano.decode` takes them."""
+
+
+def candidates(
+    model: Sam, decoded: Decoded, asked: Asked, tile: Tile, shape: tuple[int, int] | None
+) -> list[Candidates]:
+    """Return what the network said through a tile about each prompt, surest first.
+
+    Masks are those of a plane of `shape`; there are none where that is None.
+    """
+    order = decoded.iou.argsort(dim=1, descending=True)
+    iou = decoded.iou.gather(1, order).float().cpu().numpy()
+    rows = torch.arange(len(order), device=order.device).unsqueeze(1)
+    logits = decoded.logits[rows, order].float().cpu()
+    # What a mask alone asks for is what the object has become: it may have parted.
+    if model.native_tiles and not (asked[0] is None and asked[1] is None):
+        logits = as_prompted(logits, asked)
+    presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
+    window = frames.window(model, tile)
+    found = []
+    for i in range(len(iou)):
+        own = logits[i].numpy()
+        there = 1.0 if presence is None else float(presence[i])
+        masks = np.zeros((0, 0, 0), np.bool_) if shape is None else masks_of(model, own, tile, shape)
+        found.append(Candidates(masks, iou[i], own, window, there))
+    return found
 
 
 def as_prompted(logits: Tensor, asked: Asked) -> Tensor:
@@ -117,5 +142,5 @@ def masks_of(
     """Return the (M, H, W) bool masks of low-resolution logits (M, h, w) over a tile of a plane."""
     masks = np.zeros((len(logits), *shape), np.bool_)
     for mask, low in zip(masks, logits, strict=True):
-        frames.paint(model, torch.from_numpy(low), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
+        painting.paint(model, torch.from_numpy(low), tile, mask[tile.y0 : tile.y1, tile.x0 : tile.x1])
     return masks

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from src_core import frames, tiling
-from src_core.answers import Asked, as_prompted, masks_of, together
+from src_core.answers import candidates, masks_of, together
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
 from src_core.model.nano import Nano
 from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
-from src_core.model.sam import Decoded, Sam
+from src_core.model.sam import Sam
 from src_core.prompts import Prompts
 from src_core.questions import EYES, Question
-from src_core.tiles import Extent, Tile
+from src_core.room import SMALLER, Room, smaller, with_box
+from src_core.tiles import Extent
 from src_core.tiling import Tiling
 from src_core.types import Cancelled, Candidates, Progress
 from src_core.volumes import Plane, open_volume
@@ -76,6 +76,11 @@ class Predictor:
         from src_core import zoo
 
         return cls(zoo.load(name_or_path, device, progress, cancelled), str(name_or_path))
+
+    @cached_property
+    def room(self) -> Room | None:
+        """Judges how much room boxes leave; None for networks it was not trained beside."""
+        return Room.load() if isinstance(self.model, Nano) else None
 
     def embed(self, plane: Plane | NDArray[Any], *, lazily: bool = False) -> Embedding:
         """Run the image encoder on a plane (paper, section 3, "Image encoder").
@@ -130,7 +135,7 @@ class Predictor:
     ) -> list[Candidates]:
         """Answer the prompts of many objects on one plane, batched; one `Candidates` per object, in order.
 
-        Without `beside`, each is looked at on the level that shows it best alone.
+        Without `beside`, each is looked at on the level that shows it best alone, and boxes are taken to fit.
         """
         if embedding.model is not None and embedding.model is not self.model:
             raise PromptError(
@@ -139,12 +144,11 @@ class Predictor:
             )
         for prompt in prompts:
             prompt.check_inside(embedding.shape)
-        native = self.model.native_tiles
-        eyes, low_res = EYES[native], frames.LOW_RES[native]
-        afresh = [i for i, prompt in enumerate(prompts) if native and _says_too_much(prompt)]
+        if beside:
+            prompts = self._with_fitting_boxes(embedding, prompts)
+        afresh = [i for i, prompt in enumerate(prompts) if self.model.native_tiles and _says_too_much(prompt)]
         all_prompts = [*prompts, *(replace(prompts[i], mask=None, mask_window=None) for i in afresh)]
-        asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in all_prompts]
-        self._settle(embedding, asked, multimask)
+        asked = self._settled(embedding, all_prompts, multimask)
         for i, other in zip(afresh, asked[len(prompts) :], strict=True):
             if other.trust > asked[i].trust + AFRESH:
                 asked[i] = other
@@ -152,18 +156,59 @@ class Predictor:
         if beside:
             for question in chosen:
                 question.look_beside()
-            self._settle(embedding, chosen, multimask)
+            self._settle(embedding, chosen, multimask, painted=False)
         return [self._said(embedding, question) for question in chosen]
 
-    def _settle(self, embedding: Embedding, asked: list[Question], multimask: bool | None) -> None:
+    def within(self, embedding: Embedding, boxes: Sequence[Extent]) -> list[list[Candidates]]:
+        """Answer boxes (y0, x0, y1, x1), and the smaller ones in each of them (`room.SMALLER`), without masks.
+
+        All are looked at on the level that shows the largest best.
+        """
+        asked = self._settled(embedding, [Prompts(box_yxyx=box) for box in boxes], False)
+        tiles: dict[int, list[int]] = {}
+        for i, question in enumerate(asked):
+            tiles.setdefault(question.looks[0][0], []).append(i)
+        found: list[list[Candidates]] = [[] for _ in boxes]
+        for tile, members in tiles.items():
+            each = [(i, Prompts(box_yxyx=smaller(boxes[i], by))) for i in members for by in SMALLER]
+            for start in range(0, len(each), BATCH):
+                part = each[start : start + BATCH]
+                answers = self._ask(embedding, tile, [prompt for _, prompt in part], False, painted=False)
+                for (i, _), answer in zip(part, answers, strict=True):
+                    found[i].append(answer)
+        return found
+
+    def _with_fitting_boxes(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Sequence[Prompts]:
+        """Return prompts with smaller boxes where these leave less room around their objects."""
+        drawn = {i: p.box_yxyx for i, p in enumerate(prompts) if p.box_yxyx is not None}
+        if not drawn or self.room is None:
+            return prompts
+        fitting = list(prompts)
+        for (i, box), answers in zip(
+            drawn.items(), self.within(embedding, list(drawn.values())), strict=True
+        ):
+            fitting[i] = with_box(prompts[i], self.room.fitting(box, answers))
+        return fitting
+
+    def _settled(
+        self, embedding: Embedding, prompts: Sequence[Prompts], multimask: bool | None
+    ) -> list[Question]:
+        eyes, low_res = EYES[self.model.native_tiles], frames.LOW_RES[self.model.native_tiles]
+        asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in prompts]
+        self._settle(embedding, asked, multimask)
+        return asked
+
+    def _settle(
+        self, embedding: Embedding, asked: list[Question], multimask: bool | None, painted: bool = True
+    ) -> None:
         """Ask through one tile after the other until no question is open."""
         while groups := self._grouped(asked, multimask):
             for (tile, many, *_), members in groups.items():
                 for start in range(0, len(members), BATCH):
                     part = members[start : start + BATCH]
-                    found = self._ask(embedding, tile, [asked[i].prompt_here() for i in part], many)
-                    for i, candidates in zip(part, found, strict=True):
-                        asked[i].take(candidates)
+                    here = [asked[i].prompt_here() for i in part]
+                    for i, found in zip(part, self._ask(embedding, tile, here, many, painted), strict=True):
+                        asked[i].take(found)
 
     def _said(self, embedding: Embedding, question: Question) -> Candidates:
         (index, first), *others = question.looks
@@ -204,64 +249,20 @@ class Predictor:
             return Tiling(tiling.whole(shape, size, max_zoom, multiple))
         return tiling.tiled(shape, size, max_zoom, multiple)
 
-    def _ask(self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool) -> list[Candidates]:
+    def _ask(
+        self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool, painted: bool = True
+    ) -> list[Candidates]:
         tile = embedding.tiles[index]
         features = embedding.features(index)
-        low_res = frames.low_res_shape(self.model, tile)
         points = frames.points(prompts, tile, self.model)
         boxes = frames.boxes(prompts, tile, self.model.device)
-        masks = self._masks(prompts, embedding, tile, low_res)
+        masks = frames.masks(prompts, tile, embedding.tiles, self.model)
+        shape = embedding.shape if painted else None
         with torch.inference_mode():
             decoded = self.model.decode(
                 features, points=points, boxes=boxes, masks=masks, multimask_output=many
             )
-            return self._candidates(decoded, (points, boxes, masks), tile, embedding.shape)
-
-    def _masks(
-        self, prompts: list[Prompts], embedding: Embedding, tile: Tile, low_res: tuple[int, int]
-    ) -> Tensor | None:
-        if prompts[0].mask is None:
-            return None
-        window = frames.window(self.model, tile)
-        dense = []
-        for prompt in prompts:
-            mask = prompt.mask
-            if mask is None:
-                raise PromptError("prompts with and without a mask cannot share a batch")
-            if mask.dtype == np.bool_:
-                dense.append(frames.mask_to_logits(mask, tile, window, low_res))
-                continue
-            own = prompt.mask_window
-            if own is None:
-                overview = embedding.tiles.overview
-                fits = mask.shape == frames.low_res_shape(self.model, overview)
-                if not (fits and embedding.tiles.overview_suffices):
-                    raise PromptError(
-                        f"logits of shape {mask.shape} as mask, but {low_res} over one window expected: pass "
-                        "Candidates.logits[k] and mask_window=Candidates.window, or a bool mask of the plane"
-                    )
-                own = frames.window(self.model, overview)
-            dense.append(frames.resample_logits(mask, own, window, low_res))
-        return torch.from_numpy(np.stack(dense)).unsqueeze(1).to(self.model.device)
-
-    def _candidates(
-        self, decoded: Decoded, asked: Asked, tile: Tile, shape: tuple[int, int]
-    ) -> list[Candidates]:
-        order = decoded.iou.argsort(dim=1, descending=True)
-        iou = decoded.iou.gather(1, order).float().cpu().numpy()
-        rows = torch.arange(len(order), device=order.device).unsqueeze(1)
-        logits = decoded.logits[rows, order].float().cpu()
-        # What a mask alone asks for is what the object has become: it may have parted.
-        if self.model.native_tiles and not (asked[0] is None and asked[1] is None):
-            logits = as_prompted(logits, asked)
-        presence = None if decoded.presence is None else decoded.presence.sigmoid().float().cpu().numpy()
-        window = frames.window(self.model, tile)
-        found = []
-        for i in range(len(iou)):
-            own = logits[i].numpy()
-            there = 1.0 if presence is None else float(presence[i])
-            found.append(Candidates(masks_of(self.model, own, tile, shape), iou[i], own, window, there))
-        return found
+            return candidates(self.model, decoded, (points, boxes, masks), tile, shape)
 
 
 def _says_too_much(prompt: Prompts) -> bool:

@@ -11,13 +11,14 @@ import numpy as np
 from src_core import frames, tiling
 from src_core.masks import bounds
 from src_core.prompts import Prompts
+from src_core.room import smaller
 from src_core.tiles import Extent, Tile, View
 from src_core.tiling import Tiling
 from src_core.types import Candidates
 
 SMALL = 12
 """An object that covers fewer low-resolution pixels than this, along its longer side, is enlarged."""
-TIGHTER = 0.04
+TIGHTER = 0.02
 """Further looks are at a box that is smaller by this part on every side: hands leave room, and the network fills it."""
 BESIDE = 2.5
 """Levels are beside each other up to this ratio: what is coarser shows, and reads, much more of the plane."""
@@ -108,7 +109,7 @@ class Question:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
         tile, prompt = self._tiles[self.tile or 0], self.prompt
         if self._further is not None and prompt.box_yxyx is not None:
-            prompt = dataclasses.replace(prompt, box_yxyx=_tighter(prompt.box_yxyx))
+            prompt = dataclasses.replace(prompt, box_yxyx=smaller(prompt.box_yxyx, TIGHTER))
         points, labels = prompt.points_yx, prompt.labels
         seen = np.all((points >= (tile.y0 - 0.5, tile.x0 - 0.5)) & (points < (tile.y1, tile.x1)), axis=1)
         kept = seen | (labels == 1)
@@ -120,8 +121,7 @@ class Question:
         """Consider what the network says about the present tile, and decide whether to ask again."""
         index, self.tile = self.tile or 0, None
         if self._further is not None:
-            # The masks are as large as the plane, and only the logits are needed.
-            self.looks.append((index, dataclasses.replace(found, masks=found.masks[:0])))
+            self.looks.append((index, found))
             self.tile = self._further.pop() if self._further else None
             return
         zoom = self._tiles.zoom(index)
@@ -229,12 +229,6 @@ def _union(*extents: Extent) -> Extent:
 
 def _side(extent: Extent) -> float:
     return max(extent[2] - extent[0], extent[3] - extent[1])
-
-
-def _tighter(box: Extent) -> Extent:
-    y0, x0, y1, x1 = box
-    by_y, by_x = TIGHTER * (y1 - y0), TIGHTER * (x1 - x0)
-    return (y0 + by_y, x0 + by_x, y1 - by_y, x1 - by_x)
 
 
 def _extent(prompt: Prompts, shape: tuple[int, int]) -> Extent:

@@ -95,11 +95,12 @@ class Window:
         """Yield what is found at each of some places of the plane, best first."""
         embedding = WindowEmbedding(self.parent, self.index, self.rows, self.columns)
         corner, zoom = self.extent[:2], self.zoom_yx
-        if places.shape[1] == 2:
+        points = places.shape[1] == 2
+        if points:
             prompts = [Prompts([point]) for point in (places + 0.5 - corner) * zoom - 0.5]
         else:
             prompts = [Prompts(box_yxyx=box) for box in (places - (corner * 2)) * (zoom * 2)]
-        for candidates in predictor.predict_many(embedding, prompts, multimask=places.shape[1] == 2):
+        for candidates in predictor.predict_many(embedding, prompts, multimask=points, beside=False):
             yield [f for k in range(len(candidates)) if (f := self._found(candidates, k)) is not None]
 
     def _found(self, candidates: Candidates, k: int) -> Found | None:
@@ -132,7 +133,10 @@ class WholePlane:
         for start in range(0, len(places), step):
             part = places[start : start + step]
             prompts = [Prompts([place]) if points else Prompts(box_yxyx=place) for place in part]
-            for candidates in predictor.predict_many(self.embedding, prompts, multimask=points):
+            # Boxes are those of masks, and leave no room.
+            for candidates in predictor.predict_many(
+                self.embedding, prompts, multimask=points, beside=points
+            ):
                 found = (
                     _on_plane(candidates, k, candidates.window, self.embedding.shape)
                     for k in range(len(candidates))

@@ -18,10 +18,11 @@ import torch
 
 from src_core import questions
 from src_core.evaluation import markdown_table, number_of_clicks
-from src_core.masks import bounds, iou
+from src_core.masks import iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.bench_loose import SIDES, moved
+from src_core.training.room import with_room
+from tests.benchmarks.bench_loose import SIDES
 from tests.benchmarks.bench_sticking import CLICKS, series
 from tests.benchmarks.labelled import Planes, arguments, asked, sources
 
@@ -36,7 +37,7 @@ def measured(predictor: Predictor, planes: Planes, count: int) -> dict[str, floa
     for embedding, truth in asked(predictor, planes, count, np.random.default_rng(0)):
         row, began, rng = {}, time.process_time(), np.random.default_rng(len(rows))
         for name in BOXES:
-            box = moved(bounds(truth), SIDES[name](rng), truth.shape)
+            box = with_room(truth, SIDES[name](rng))
             found = predictor.predict(embedding, Prompts(box_yxyx=box))
             row[f"box, {name}"] = iou(found.masks[0], truth)
             if name == "exact":

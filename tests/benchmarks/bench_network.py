@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from src_core import frames, tiling, zoo
+from src_core import painting, tiling, zoo
 from src_core.evaluation import markdown_table
 from src_core.model.builder import build_sam
 from src_core.model.sam import Sam
@@ -162,7 +162,7 @@ class Bench:
 def paint(sam: Sam, logits: Tensor, tile: Tile) -> None:
     """Make masks of the plane of logits (M, h, w)."""
     for low in logits:
-        frames.paint(sam, low, tile, np.zeros(tile.shape, np.bool_))
+        painting.paint(sam, low, tile, np.zeros(tile.shape, np.bool_))
 
 
 def differs(a: Tensor, b: Tensor) -> float:

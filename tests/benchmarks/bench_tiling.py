@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from src_core import frames
+from src_core import painting
 from src_core.embedding import Embedding
 from src_core.masks import Mask, bounds, innermost, iou
 from src_core.predictor import Predictor
@@ -156,7 +156,9 @@ def blended(predictor: Predictor, embedding: Embedding, prompt: Prompts) -> Mask
         tile = embedding.tiles[index]
         if tile.y0 < y1 and tile.y1 > y0 and tile.x0 < x1 and tile.x1 > x0:
             (found,) = predictor._ask(embedding, index, [dense], False)
-            logits = frames.upscale(predictor.model, torch.from_numpy(found.logits)[None], tile)[0, 0].numpy()
+            logits = painting.upscale(predictor.model, torch.from_numpy(found.logits)[None], tile)[
+                0, 0
+            ].numpy()
             ramp = _ramp(tile)
             total[tile.y0 : tile.y1, tile.x0 : tile.x1] += ramp * logits
             weight[tile.y0 : tile.y1, tile.x0 : tile.x1] += ramp

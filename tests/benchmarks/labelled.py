@@ -24,14 +24,16 @@ LEAST_PX, PER_PLANE = 60, 3
 """Of the objects that `asked` asks about, their size and how many there are on a plane at most."""
 
 
-def arguments(description: str | None, count: int) -> argparse.Namespace:
-    """Parse which images, which model and how many objects a benchmark is about."""
+def arguments(description: str | None, count: int, *, report: bool = False) -> argparse.Namespace:
+    """Parse which images, which model and how many objects a benchmark is about, and whether to report, too."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int, default=count, help="objects")
+    if report:
+        parser.add_argument("--report", action="store_true", help="also on images of the protocol")
     return parser.parse_args()
 
 

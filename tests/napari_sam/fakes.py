@@ -40,7 +40,12 @@ class Threshold(Predictor):
         return embedding
 
     def predict_many(
-        self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool | None = None
+        self,
+        embedding: Embedding,
+        prompts: Sequence[Prompts],
+        *,
+        multimask: bool | None = None,
+        beside: bool = True,
     ) -> list[Candidates]:
         time.sleep(self.delay_s)
         return [self._answer(embedding, p, bool(multimask)) for p in prompts]

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from src_core.questions import EYES
+from src_core.room import Room
 
 
 @pytest.fixture
 def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects are not looked at on the levels beside the one that fits."""
+    """Objects are not looked at on the levels beside the one that fits, and boxes are taken to fit."""
+    monkeypatch.setattr(Room, "fitting", lambda self, box, answers: box)
     monkeypatch.setitem(EYES, True, replace(EYES[True], beside_px=None))

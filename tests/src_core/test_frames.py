@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from src_core import frames, tiling
+from src_core import frames, painting, tiling
 from src_core.model.sam import Sam
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
@@ -119,7 +119,7 @@ def test_a_mask_comes_back_from_its_dense_prompt(shape: tuple[int, int], native:
         logits = frames.mask_to_logits(mask, tile, frames.window(model, tile), low_res)
         assert logits.shape == low_res
         assert np.abs(logits).max() <= frames.BOOL_LOGIT + 1e-4
-        back = frames.upscale(model, torch.from_numpy(logits)[None, None], tile)[0, 0].numpy() > 0
+        back = painting.upscale(model, torch.from_numpy(logits)[None, None], tile)[0, 0].numpy() > 0
         part = mask[tile.y0 : tile.y1, tile.x0 : tile.x1]
         assert back.shape == part.shape
         # A low-resolution pixel covers this many pixels of the plane: more cannot be asked of the outline.
@@ -139,7 +139,7 @@ def test_the_outline_is_not_shifted(native: bool) -> None:
     for tile in _tiles(model, mask.shape):
         window, low_res = frames.window(model, tile), frames.low_res_shape(model, tile)
         logits = frames.mask_to_logits(mask, tile, window, low_res)
-        back = frames.upscale(model, torch.from_numpy(logits)[None, None], tile)[0, 0].numpy() > 0
+        back = painting.upscale(model, torch.from_numpy(logits)[None, None], tile)[0, 0].numpy() > 0
         wrong = np.argwhere(back != mask[tile.y0 : tile.y1, tile.x0 : tile.x1]).tolist()
         assert not wrong or wrong == [[40, 30], [40, 89], [79, 30], [79, 89]], "corners may be rounded"
 
@@ -227,7 +227,9 @@ def test_equal_logits_stay_equal_up_to_the_rim(shape: tuple[int, int], native: b
     model = _model(native)
     for tile in _tiles(model, shape):
         logits = torch.full((1, 2, *frames.low_res_shape(model, tile)), 3.0)
-        torch.testing.assert_close(frames.upscale(model, logits, tile), torch.full((1, 2, *tile.shape), 3.0))
+        torch.testing.assert_close(
+            painting.upscale(model, logits, tile), torch.full((1, 2, *tile.shape), 3.0)
+        )
 
 
 @pytest.mark.parametrize("shape", [(600, 800), (17, 1024), (1000, 3), (333, 512), (1, 1), (1500, 2048)])
@@ -235,7 +237,7 @@ def test_equal_logits_stay_equal_up_to_the_rim(shape: tuple[int, int], native: b
 def test_logits_are_enlarged_as_with_the_padding(shape: tuple[int, int], size: int) -> None:
     low = torch.randn(2, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(0))
     tile = tiling.whole(shape, size)
-    out = frames.upscale(_Reference(size), low, tile)
+    out = painting.upscale(_Reference(size), low, tile)
     expected = eager_sam.upscale(low, size, tile.input_hw, shape)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
@@ -247,7 +249,7 @@ def test_nanos_logits_are_interpolated_in_one_step_up_to_the_rim(shape: tuple[in
         low_res = frames.low_res_shape(model, tile)
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(2, 3, *low_res[::-1], generator=generator).transpose(2, 3)
-        found = frames.upscale(model, logits, tile)
+        found = painting.upscale(model, logits, tile)
         torch.testing.assert_close(found, _bordered(logits, tile), atol=1e-4, rtol=1e-4)
 
 
@@ -260,8 +262,8 @@ def test_masks_are_what_is_foreground_of_all_the_logits(
     model = _model(native)
     rng = np.random.default_rng(0)
     enlarged: list[bool] = []
-    large = frames._is_large
-    monkeypatch.setattr(frames, "_is_large", lambda *a: enlarged.append(large(*a)) or enlarged[-1])
+    large = painting._is_large
+    monkeypatch.setattr(painting, "_is_large", lambda *a: enlarged.append(large(*a)) or enlarged[-1])
     for tile in _tiles(model, shape)[::4]:
         height, width = frames.low_res_shape(model, tile)
         used = [max(1, round(n * z)) for n, z in zip(tile.shape, tile.zoom_yx, strict=True)]
@@ -275,9 +277,9 @@ def test_masks_are_what_is_foreground_of_all_the_logits(
                 here = slice(max(0, y - size), y + size), slice(max(0, x - size), x + size)
                 logits[here] = rng.normal(size=logits[here].shape)
                 low = torch.from_numpy(logits)
-                whole = frames.upscale(model, low[None, None], tile)[0, 0].numpy()
+                whole = painting.upscale(model, low[None, None], tile)[0, 0].numpy()
                 mask = np.zeros(tile.shape, bool)
-                frames.paint(model, low, tile, mask)
+                painting.paint(model, low, tile, mask)
                 assert not (mask != (whole > 0))[np.abs(whole) > 1e-5].any()
     assert not all(enlarged)
 
@@ -286,7 +288,7 @@ def test_an_empty_mask_is_not_enlarged() -> None:
     model = _Reference()
     tile = tiling.whole((300, 200), 1024)
     mask = np.zeros(tile.shape, bool)
-    frames.paint(model, torch.full(frames.low_res_shape(model, tile), -1.0), tile, mask)
+    painting.paint(model, torch.full(frames.low_res_shape(model, tile), -1.0), tile, mask)
     assert not mask.any()
 
 

@@ -51,7 +51,7 @@ class LabelPredictor:
         return Embedding(picture, Tiling(whole(self.labels.shape, 512, 2.0)))
 
     def predict_many(
-        self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool
+        self, embedding: Embedding, prompts: Sequence[Prompts], *, multimask: bool, beside: bool
     ) -> list[Candidates]:
         """Answer from the labels; a box stands for its middle."""
         assert multimask is all(p.box_yxyx is None for p in prompts)

@@ -153,7 +153,9 @@ class Disks:
     def __init__(self, radius: float) -> None:
         self.model, self.radius = random_nano(), radius
 
-    def predict_many(self, embedding: Any, prompts: Any, *, multimask: bool) -> list[Candidates]:
+    def predict_many(
+        self, embedding: Any, prompts: Any, *, multimask: bool, beside: bool
+    ) -> list[Candidates]:
         height, width = embedding.shape
         y, x = np.mgrid[: height // 2, : width // 2] * 2 + 0.5
         found = []

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src_core import frames
+from src_core import painting
 from src_core.model.builder import build_sam
 from src_core.model.sam import Sam
 from src_core.predictor import Predictor
@@ -136,7 +136,7 @@ class Golden:
         # The reference answers in the decoder's order, the predictor with the best first.
         order = self._arrays["predictor/scores"].argsort(descending=True).argsort()
         low_res = torch.from_numpy(found.logits)[order]
-        logits = frames.upscale(sam, low_res[None], embedding.tiles[0])[0, :, ::8, ::8]
+        logits = painting.upscale(sam, low_res[None], embedding.tiles[0])[0, :, ::8, ::8]
         masks, expected = found.masks[order.numpy(), ::8, ::8], self._arrays["predictor/logits_sub"].numpy()
         if (masks != (expected > 0))[np.abs(expected) > TOLERANCE].any():
             raise AssertionError("masks differ from the reference's")

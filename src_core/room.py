@@ -1,0 +1,110 @@
+"""How much room does a box leave around its object? Hands leave some, and a network that fills boxes shows too much.
+
+The network is asked about the box and about smaller ones within it. A small perceptron compares the answers and says
+how good each is; `src_core.training.room` trains it on drawn planes and labelled images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from src_core import frames
+from src_core.masks import bounds, iou
+from src_core.prompts import Prompts
+from src_core.tiles import Extent
+from src_core.types import Candidates
+
+SMALLER = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2)
+"""By which parts of its height and width a box is made smaller, on every side."""
+FAINT = -4.0
+"""Logits below it say nothing about how sure an answer is."""
+N_FEATURES = 10
+WEIGHTS = Path(__file__).parent / "weights" / "room.safetensors"
+
+
+def smaller(box: Extent, by: float) -> Extent:
+    """Return a box (y0, x0, y1, x1) that is smaller on every side by a part of its height and width."""
+    y0, x0, y1, x1 = box
+    from_y, from_x = by * (y1 - y0), by * (x1 - x0)
+    return (y0 + from_y, x0 + from_x, y1 - from_y, x1 - from_x)
+
+
+def with_box(prompt: Prompts, box: Extent) -> Prompts:
+    """Return a prompt with another box, unless a click on the object is outside of it."""
+    inside = prompt.points_yx[prompt.labels == 1] + 0.5
+    if box == prompt.box_yxyx or ((inside < box[:2]) | (inside > box[2:])).any():
+        return prompt
+    return replace(prompt, box_yxyx=box)
+
+
+def features(box: Extent, answers: Sequence[Candidates]) -> NDArray[np.float32]:
+    """Return (len(SMALLER), N_FEATURES) numbers about the answers to a box and to the smaller ones within it."""
+    size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    rows, before = [], None
+    for by, found in zip(SMALLER, answers, strict=True):
+        logits = found.logits[0]
+        mask = logits > 0
+        gaps, area = np.ones(4), 0.0
+        if mask.any():
+            reached = np.array(frames.to_plane(bounds(mask), mask.shape, found.window))
+            gaps = np.sort((reached - smaller(box, by)) * (1, 1, -1, -1) / size)
+            window = np.array(found.window)
+            part = np.prod(size[:2]) / np.prod(window[2:] - window[:2])
+            area = float(mask.mean() / part)
+        clear = np.abs(np.tanh(logits[logits > FAINT] / 2))
+        own = [float(found.scores[0]), found.presence, area, area / (1 - 2 * by) ** 2]
+        same = 1.0 if before is None else iou(before, mask)
+        rows.append([*own, *gaps, float(clear.mean()) if clear.size else 0.0, same])
+        before = mask
+    return np.clip(np.array(rows, np.float32), -4, 4)
+
+
+class Room(nn.Module):
+    """Judges how good the answers to a box and to smaller ones within it are."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = len(SMALLER) * N_FEATURES
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, 48), nn.GELU(), nn.Dropout(0.2), nn.Linear(48, len(SMALLER))
+        )
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> Room:
+        """Return the judge that ships with the package, in eval mode."""
+        judge = cls()
+        judge.load_state_dict(load_file(path))
+        return judge.eval()
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Map (B, len(SMALLER) * N_FEATURES) to IoUs (B, len(SMALLER))."""
+        found: torch.Tensor = self.layers((numbers - self.mean) / self.deviation)
+        return found
+
+    @torch.inference_mode()
+    def fitting(self, box: Extent, answers: Sequence[Candidates]) -> Extent:
+        """Return the box that promises the best answer.
+
+        Parameters
+        ----------
+        box
+            (y0, x0, y1, x1) in pixels of the plane, as drawn.
+        answers
+            To the box and to the smaller ones, in the order of `SMALLER`.
+        """
+        numbers = torch.from_numpy(features(box, answers).reshape(1, -1))
+        promised = self(numbers)[0]
+        return smaller(box, SMALLER[int(promised.argmax())])
