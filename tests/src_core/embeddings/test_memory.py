@@ -104,3 +104,10 @@ def test_a_single_plane_gives_up_its_own_tiles(tiled: EmbeddingCache) -> None:
     tiled.max_bytes = 10**9
     embedding.features(0)
     assert embedding.features(tile) is kept
+
+
+def test_what_no_prompt_has_asked_for_need_not_be_encoded() -> None:
+    volume = open_volume(np.zeros((2, 64, 64), np.uint8))
+    for lazily in (False, True):
+        embedding = EmbeddingCache(Predictor(random_nano()), volume, lazily=lazily).get(PlaneRef("z", 0))
+        assert embedding.tiles.overview_suffices and embedding.has(0) is not lazily

@@ -15,6 +15,7 @@ import tifffile
 
 from src_core.automatic import SearchSettings, Thresholds, label_image
 from src_core.automatic.exporting import coco_to_labels, labels_to_coco, labels_to_tiff, records_of
+from src_core.embedding import Embedding
 from src_core.errors import PromptError, SessionError, VolumeError
 from src_core.evaluation.instances import Contingency, match
 from src_core.labels import LabelVolume
@@ -26,7 +27,7 @@ from src_core.linking.shelf import RecordShelf
 from src_core.predictor import Predictor
 from src_core.propagation.store import FOLDER
 from src_core.synthetic import make_stack
-from src_core.volumes import Volume, open_volume
+from src_core.volumes import Plane, Volume, open_volume
 from tests.src_core.automatic.stub import box, record
 
 FEW = SearchSettings(points_per_side=18)
@@ -75,8 +76,22 @@ def test_linked_objects_are_those_of_the_truth(linked: Any, truth: np.ndarray) -
 
 
 def test_seeds_find_objects_too(
-    predictor: Predictor, volume: Volume, truth: np.ndarray, tmp_path: Path
+    predictor: Predictor,
+    volume: Volume,
+    truth: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    encoded: list[tuple[int, int]] = []
+    encode = Embedding._encode
+
+    def noted(self: Embedding, index: int) -> Any:
+        plane = self._picture
+        if isinstance(plane, Plane) and plane.axis == "z":
+            encoded.append((plane.index, index))
+        return encode(self, index)
+
+    monkeypatch.setattr(Embedding, "_encode", noted)
     report = segment_stack(
         predictor, volume, tmp_path / "a.zarr", search=FEW, links=LinkSettings(method="seeds", seed_step=3)
     )
@@ -84,6 +99,8 @@ def test_seeds_find_objects_too(
     assert match(Contingency.of([(truth, labels)]), 0.5).recall > 0.4
     assert set(np.unique(labels)) - {0} == set(report.objects)
     assert all(len(o.scores) >= 2 for o in report.objects.values())
+    assert {z for z, _ in encoded} == set(range(len(labels)))
+    assert len(encoded) == len(set(encoded)), "no slice is encoded again for the next walk"
 
 
 @pytest.mark.parametrize("method", ["link", "seeds"])
