@@ -22,7 +22,7 @@ from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
 from src_core.model.sam import Sam
 from src_core.prompts import Prompts
 from src_core.questions import EYES, Question
-from src_core.room import SMALLER, Room, smaller, with_box
+from src_core.room import SMALLER, Room, smaller, with_box, within_plane
 from src_core.tiles import Extent
 from src_core.tiling import Tiling
 from src_core.types import Cancelled, Candidates, Progress
@@ -180,7 +180,8 @@ class Predictor:
 
     def _with_fitting_boxes(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Sequence[Prompts]:
         """Return prompts with smaller boxes where these leave less room around their objects."""
-        drawn = {i: p.box_yxyx for i, p in enumerate(prompts) if p.box_yxyx is not None}
+        shape = embedding.shape
+        drawn = {i: within_plane(p.box_yxyx, shape) for i, p in enumerate(prompts) if p.box_yxyx is not None}
         if not drawn or self.room is None:
             return prompts
         fitting = list(prompts)

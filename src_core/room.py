@@ -37,6 +37,12 @@ def smaller(box: Extent, by: float) -> Extent:
     return (y0 + from_y, x0 + from_x, y1 - from_y, x1 - from_x)
 
 
+def within_plane(box: Extent, shape: tuple[int, int]) -> Extent:
+    """Return what of a box lies on a plane of `shape` (H, W): what is beyond is not room."""
+    (height, width), (y0, x0, y1, x1) = shape, box
+    return (max(y0, 0.0), max(x0, 0.0), min(y1, float(height)), min(x1, float(width)))
+
+
 def with_box(prompt: Prompts, box: Extent) -> Prompts:
     """Return a prompt with another box, unless a click on the object is outside of it."""
     inside = prompt.points_yx[prompt.labels == 1] + 0.5

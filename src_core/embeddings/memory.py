@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -74,7 +75,13 @@ class EmbeddingCache:
         embedding = self._embed(plane)
         with self._lock:
             self._kept[plane] = embedding
-        embedding.grown = self._trim
+        trim = weakref.WeakMethod(self._trim)  # whoever gives up the cache gets its memory back at once
+
+        def grown() -> None:
+            if (still := trim()) is not None:
+                still()
+
+        embedding.grown = grown
         self._trim()
         return embedding
 

@@ -76,9 +76,9 @@ class ConvNorm(nn.Sequential):
             return out
         conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
         mean, var = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        weight, bias = self._folded.get(
-            (conv.weight, norm.weight, norm.bias, mean, var), lambda: _folded(conv, norm)
-        )
+        # Training writes to mean and variance unnoticed, but it also counts.
+        sources = (conv.weight, norm.weight, norm.bias, mean, var, cast(Tensor, norm.num_batches_tracked))
+        weight, bias = self._folded.get(sources, lambda: _folded(conv, norm))
         out = F.conv2d(x, weight, bias, conv.stride, cast(tuple[int, int], conv.padding))
         return F.relu_(out) if len(self) > 2 else out
 

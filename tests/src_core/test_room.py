@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from src_core.masks import Mask, bounds, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from src_core.room import N_FEATURES, SMALLER, Room, features, smaller, with_box
+from src_core.room import N_FEATURES, SMALLER, Room, features, smaller, with_box, within_plane
 from src_core.synthetic import make_stack
 from src_core.tiles import Extent
 from src_core.types import Candidates
@@ -79,6 +79,18 @@ def test_no_box_leaves_a_click_on_the_object_outside() -> None:
     assert with_box(Prompts(box_yxyx=BOX), BOX).box_yxyx == BOX
 
 
+def test_what_a_box_reaches_beyond_the_plane_is_not_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(random_nano())
+    embedding = predictor.embed(np.zeros((96, 128), np.uint8))
+    monkeypatch.setattr(Room, "fitting", lambda self, box, answers: smaller(box, SMALLER[-1]))
+    for box, part in (
+        ((-200.0, 20.0, 10.0, 60.0), (0.0, 20.0, 10.0, 60.0)),
+        ((40.0, 100.0, 500.0, 900.0), (40.0, 100.0, 96.0, 128.0)),
+    ):
+        (found,) = predictor._with_fitting_boxes(embedding, [Prompts(box_yxyx=box)])
+        assert found.box_yxyx == smaller(part, SMALLER[-1])
+
+
 def test_each_box_is_answered_at_every_size_and_no_mask_is_painted() -> None:
     predictor = Predictor(random_nano())
     embedding = predictor.embed(make_stack(8_000_001, (1, 96, 128)).image[0])
@@ -105,7 +117,7 @@ def test_only_drawn_boxes_are_asked_about(monkeypatch: pytest.MonkeyPatch) -> No
     predictor.predict_many(embedding, [Prompts(box_yxyx=BOX)], beside=False)
     assert not asked
     predictor.predict_many(embedding, [Prompts([(30, 30)]), Prompts([(40, 70)], box_yxyx=BOX)])
-    assert asked == [BOX]
+    assert asked == [within_plane(BOX, embedding.shape)]
 
 
 def test_what_ships_finds_objects_in_boxes_that_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -111,3 +114,14 @@ def test_what_no_prompt_has_asked_for_need_not_be_encoded() -> None:
     for lazily in (False, True):
         embedding = EmbeddingCache(Predictor(random_nano()), volume, lazily=lazily).get(PlaneRef("z", 0))
         assert embedding.tiles.overview_suffices and embedding.has(0) is not lazily
+
+
+def test_memory_comes_back_as_soon_as_a_cache_is_given_up() -> None:
+    cache, _ = _cache()
+    embedding = weakref.ref(cache.get(PlaneRef("z", 0)))
+    gc.disable()
+    try:
+        del cache
+        assert embedding() is None
+    finally:
+        gc.enable()

@@ -140,3 +140,14 @@ def test_a_norm_within_its_convolution_changes_nothing_and_follows_the_weights()
             block[0].weight.mul_(2)
             block[1].bias.add_(0.5)
     assert set(copy.deepcopy(block).state_dict()) == set(block.state_dict())
+
+
+def test_a_folded_norm_follows_a_mean_and_variance_that_alone_have_moved() -> None:
+    torch.manual_seed(0)
+    block, image = ConvNorm(3, 8).eval(), torch.rand(1, 3, 20, 12)
+    with torch.no_grad():
+        before = block(image)
+        block.train()(image * 3)
+        after = block.eval()(image)
+    torch.testing.assert_close(after, block(image))
+    assert not torch.allclose(after, before, atol=1e-3)
