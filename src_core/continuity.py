@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from scipy import ndimage as ndi
 from torch import nn
 
+from src_core.judge import FOLDER, Judge
 from src_core.masks import Box, Mask, bounds
 from src_core.types import Candidates
 
@@ -30,7 +29,6 @@ NARROW, WIDER = 0.85, 1.15
 """Areas of a waist against those before it, and of what lies beyond against the waist; chosen on drawn stacks."""
 MAX_SIDE = 128
 """Larger objects are looked at reduced to about this many pixels."""
-WEIGHTS = Path(__file__).parent / "weights" / "continuity.safetensors"
 
 
 @dataclass(frozen=True)
@@ -100,32 +98,25 @@ class Memory:
         return cls(Look(inside, around, spread, edge), area, low, high, shoulder, last)
 
 
-class Continuity(nn.Module):
-    """Judges whether an object is still there, and the IoU of its mask if it is."""
+class Continuity(Judge):
+    """Judges whether an object is still there, and the IoU of its mask if it is: logits (B, 2).
 
-    mean: torch.Tensor
-    deviation: torch.Tensor
+    Its numbers are the plane's and those of the plane before, (B, 2 N_FEATURES).
+    """
+
+    weights = FOLDER / "continuity.safetensors"
 
     def __init__(self) -> None:
-        super().__init__()
         inputs = 2 * N_FEATURES
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, 48), nn.ReLU(), nn.Dropout(0.1), nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, 2)
+        super().__init__(
+            inputs,
+            nn.Linear(inputs, 48),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(48, 32),
+            nn.ReLU(),
+            nn.Linear(32, 2),
         )
-
-    @classmethod
-    def load(cls, path: Path = WEIGHTS) -> Continuity:
-        """Return the judge that ships with the package, in eval mode."""
-        judge = cls()
-        judge.load_state_dict(load_file(path))
-        return judge.eval()
-
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Map (B, 2 N_FEATURES), the plane's numbers and those of the plane before, to logits (B, 2)."""
-        found: torch.Tensor = self.layers((numbers - self.mean) / self.deviation)
-        return found
 
     @torch.inference_mode()
     def revise(

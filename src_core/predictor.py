@@ -184,11 +184,11 @@ class Predictor:
         drawn = {i: within_plane(p.box_yxyx, shape) for i, p in enumerate(prompts) if p.box_yxyx is not None}
         if not drawn or self.room is None:
             return prompts
-        fitting = list(prompts)
-        for (i, box), answers in zip(
-            drawn.items(), self.within(embedding, list(drawn.values())), strict=True
-        ):
-            fitting[i] = with_box(prompts[i], self.room.fitting(box, answers))
+        fitting, places = list(prompts), list(drawn)
+        for start in range(0, len(places), BATCH):  # of each, six answers are in memory at once
+            part = places[start : start + BATCH]
+            for i, answers in zip(part, self.within(embedding, [drawn[i] for i in part]), strict=True):
+                fitting[i] = with_box(prompts[i], self.room.fitting(drawn[i], answers))
         return fitting
 
     def _settled(

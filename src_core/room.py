@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
 
 from src_core import frames
+from src_core.judge import FOLDER, Judge
 from src_core.masks import bounds, iou
 from src_core.prompts import Prompts
 from src_core.tiles import Extent
@@ -27,7 +26,6 @@ SMALLER = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2)
 FAINT = -4.0
 """Logits below it say nothing about how sure an answer is."""
 N_FEATURES = 10
-WEIGHTS = Path(__file__).parent / "weights" / "room.safetensors"
 
 
 def smaller(box: Extent, by: float) -> Extent:
@@ -73,32 +71,16 @@ def features(box: Extent, answers: Sequence[Candidates]) -> NDArray[np.float32]:
     return np.clip(np.array(rows, np.float32), -4, 4)
 
 
-class Room(nn.Module):
-    """Judges how good the answers to a box and to smaller ones within it are."""
+class Room(Judge):
+    """Judges how good the answers to a box and to smaller ones within it are: their IoUs (B, len(SMALLER))."""
 
-    mean: torch.Tensor
-    deviation: torch.Tensor
+    weights = FOLDER / "room.safetensors"
 
     def __init__(self) -> None:
-        super().__init__()
         inputs = len(SMALLER) * N_FEATURES
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, 48), nn.GELU(), nn.Dropout(0.2), nn.Linear(48, len(SMALLER))
+        super().__init__(
+            inputs, nn.Linear(inputs, 48), nn.GELU(), nn.Dropout(0.2), nn.Linear(48, len(SMALLER))
         )
-
-    @classmethod
-    def load(cls, path: Path = WEIGHTS) -> Room:
-        """Return the judge that ships with the package, in eval mode."""
-        judge = cls()
-        judge.load_state_dict(load_file(path))
-        return judge.eval()
-
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Map (B, len(SMALLER) * N_FEATURES) to IoUs (B, len(SMALLER))."""
-        found: torch.Tensor = self.layers((numbers - self.mean) / self.deviation)
-        return found
 
     @torch.inference_mode()
     def fitting(self, box: Extent, answers: Sequence[Candidates]) -> Extent:

@@ -76,6 +76,25 @@ def test_files(folder: str | Path, n_images: int = N_IMAGES, seed: int = SEED) -
 test_files.__test__ = False  # type: ignore[attr-defined]
 
 
+def outside_the_protocol(
+    folder: Path, rng: np.random.Generator, count: int | None = None
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield image and labels of the folder's .npz files that are not of `test_files`, at random, at most `count`."""
+    kept_back = set(test_files(folder))
+    files = [f for f in sorted(folder.glob("*.npz")) if f.name not in kept_back]
+    for file in rng.permutation(np.array(files, object))[:count]:
+        yield read_labelled(file)
+
+
+def some_objects(
+    rng: np.random.Generator, labels: NDArray[Any], least_px: int, most: int
+) -> NDArray[np.intp]:
+    """Draw ids of at most `most` objects of a label plane that have at least `least_px` pixels."""
+    areas = np.bincount(labels.ravel().astype(np.int64))
+    areas[0] = 0
+    return rng.permutation(np.nonzero(areas >= least_px)[0])[:most]
+
+
 def subset_2d(
     folder: str | Path,
     n_images: int = N_IMAGES,

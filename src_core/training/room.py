@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from src_core.evaluation import test_files
-from src_core.evaluation.datasets import read_labelled
+from src_core.evaluation.datasets import outside_the_protocol, some_objects
 from src_core.files import write_atomically
 from src_core.masks import Mask, bounds, iou
 from src_core.predictor import Predictor
@@ -80,22 +79,12 @@ def drawn() -> Planes:
         yield stack.image[1], stack.labels[1]
 
 
-def images(folder: Path) -> Planes:
-    """Yield image and labels of a folder's .npz files in a random order, but for the protocol's test split."""
-    kept_back = set(test_files(folder))
-    files = [f for f in sorted(folder.glob("*.npz")) if f.name not in kept_back]
-    for file in np.random.default_rng(0).permutation(np.array(files, object)):
-        yield read_labelled(file)
-
-
 def asked(predictor: Predictor, planes: Planes, first: int) -> Iterator[list[tuple[Any, Any, int, int]]]:
     """Yield the rows of one object after the other, which are numbered from `first`."""
     rng = np.random.default_rng(first)
     for image, labels in planes:
         embedding = predictor.embed(image, lazily=True)
-        areas = np.bincount(labels.ravel().astype(np.int64))
-        areas[0] = 0
-        for k in rng.permutation(np.nonzero(areas >= LEAST_PX)[0])[:PER_PLANE]:
+        for k in some_objects(rng, labels, LEAST_PX, PER_PLANE):
             truth, rows = labels == k, []
             for kind, room in enumerate(ROOMS):
                 box = with_room(truth, room(rng))
@@ -120,7 +109,8 @@ def with_room(mask: Mask, room: NDArray[np.float64]) -> Extent:
 def collect(predictor: Predictor, folder: Path, count: int) -> Rows:
     """Ask about `count` objects of each kind of planes."""
     found: list[tuple[Any, Any, int, int]] = []
-    for planes, first in ((drawn(), 0), (images(folder), 10**6)):
+    images = outside_the_protocol(folder, np.random.default_rng(0))
+    for planes, first in ((drawn(), 0), (images, 10**6)):
         for n, rows in enumerate(islice(asked(predictor, planes, first), count), start=1):
             found += rows
             if n % 50 == 0:
@@ -135,8 +125,7 @@ def fit(rows: Rows, seed: int = 0) -> Room:
     numbers, ious = torch.from_numpy(rows.numbers), torch.from_numpy(rows.ious)
     weights = torch.tensor(WEIGHTS)[torch.from_numpy(rows.rooms)].unsqueeze(1)
     judge = Room()
-    judge.mean.copy_(numbers.mean(0))
-    judge.deviation.copy_(numbers.std(0) + 1e-3)
+    judge.scale_to(numbers)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     per_epoch = -(-len(numbers) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=EPOCHS * per_epoch)

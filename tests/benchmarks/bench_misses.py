@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from src_core import tiling
 from src_core.evaluation import iou, markdown_table
+from src_core.evaluation.datasets import outside_the_protocol, some_objects
 from src_core.masks import bounds, innermost
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.labelled import outside_the_protocol, some_objects
 
 MISSED, MIN_AREA_PX, PER_IMAGE, COLUMNS = 0.5, 30, 4, 9
 SIZES_PX = (30, 60, 120, 250, 500, 1000, 1_000_000)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core.evaluation import markdown_table
+from src_core.evaluation.datasets import outside_the_protocol
 from src_core.masks import Mask, innermost, iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
-from tests.benchmarks.labelled import outside_the_protocol
 
 MIN_AREA_PX, MIN_BORDER_PX, PER_IMAGE = 60, 5, 3
 COLUMNS = ("click", "click and background click", "both objects, by the click", "best of three")
