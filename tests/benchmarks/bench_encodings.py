@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_encodings --data ../shared/data [--slices 20]
 
-Tiles encoded, and processor time of one thread, for the first slices of real volumes. Labels are the same in all ways.
+Tiles encoded, and processor time of one thread, for the first slices of real volumes.
 """
 
 from __future__ import annotations
