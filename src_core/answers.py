@@ -27,6 +27,8 @@ SLACK = 0.5
 """So many pixels of the plane a mask may reach beyond what a look shows: the frame of one tile ends between pixels."""
 CLEAR = 8.0
 """Logits count no more than this, so that one look that is sure does not drown the others."""
+UNPAINTED = np.zeros((0, 0, 0), np.bool_)
+"""Masks of answers of which only the logits are needed."""
 
 Asked = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
 """Points with labels, boxes and masks of a batch, as `Nano.decode` takes them."""
@@ -52,7 +54,7 @@ def candidates(
     for i in range(len(iou)):
         own = logits[i].numpy()
         there = 1.0 if presence is None else float(presence[i])
-        masks = np.zeros((0, 0, 0), np.bool_) if shape is None else masks_of(model, own, tile, shape)
+        masks = UNPAINTED if shape is None else masks_of(model, own, tile, shape)
         found.append(Candidates(masks, iou[i], own, window, there))
     return found
 

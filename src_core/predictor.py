@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from src_core import frames, tiling
-from src_core.answers import candidates, masks_of, together
+from src_core.answers import UNPAINTED, candidates, masks_of, together
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
@@ -166,11 +166,13 @@ class Predictor:
         """
         asked = self._settled(embedding, [Prompts(box_yxyx=box) for box in boxes], False)
         tiles: dict[int, list[int]] = {}
+        found: list[list[Candidates]] = []
         for i, question in enumerate(asked):
-            tiles.setdefault(question.looks[0][0], []).append(i)
-        found: list[list[Candidates]] = [[] for _ in boxes]
+            ((tile, largest),) = question.looks
+            tiles.setdefault(tile, []).append(i)
+            found.append([replace(largest, masks=UNPAINTED)])
         for tile, members in tiles.items():
-            each = [(i, Prompts(box_yxyx=smaller(boxes[i], by))) for i in members for by in SMALLER]
+            each = [(i, Prompts(box_yxyx=smaller(boxes[i], by))) for i in members for by in SMALLER[1:]]
             for start in range(0, len(each), BATCH):
                 part = each[start : start + BATCH]
                 answers = self._ask(embedding, tile, [prompt for _, prompt in part], False, painted=False)

@@ -25,6 +25,10 @@ SEED = 0
 N_IMAGES = 60
 
 
+Planes = Iterator[tuple[NDArray[Any], NDArray[Any]]]
+"""Images, and the labels of their objects."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample2D:
     """An image and the objects of it to be tested.
@@ -76,9 +80,7 @@ def test_files(folder: str | Path, n_images: int = N_IMAGES, seed: int = SEED) -
 test_files.__test__ = False  # type: ignore[attr-defined]
 
 
-def outside_the_protocol(
-    folder: Path, rng: np.random.Generator, count: int | None = None
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def outside_the_protocol(folder: Path, rng: np.random.Generator, count: int | None = None) -> Planes:
     """Yield image and labels of the folder's .npz files that are not of `test_files`, at random, at most `count`."""
     kept_back = set(test_files(folder))
     files = [f for f in sorted(folder.glob("*.npz")) if f.name not in kept_back]

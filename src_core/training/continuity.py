@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.nn import functional as F
 
 from src_core.continuity import N_FEATURES, Continuity, Memory, Picture, features, picture_of
@@ -25,6 +26,7 @@ from src_core.masks import iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.synthetic import FAMILIES, make_stack
+from src_core.training.judges import train
 from src_core.types import Candidates
 from src_core.volumes import Volume, open_volume
 
@@ -128,21 +130,23 @@ def fit(rows: Rows, seed: int = 0) -> Continuity:
     """Train a judge on rows: cross-entropy on presence, absolute error on the IoU where the object is."""
     torch.manual_seed(seed)
     numbers, there, iou = (torch.from_numpy(p) for p in (rows[:, :-2], rows[:, -2], rows[:, -1]))
+
+    def loss(said: Tensor, batch: Tensor) -> Tensor:
+        presence, score = said.unbind(1)
+        known = F.binary_cross_entropy_with_logits(presence, there[batch])
+        return known + (there[batch] * (score.sigmoid() - iou[batch]).abs()).mean()
+
     judge = Continuity()
-    judge.scale_to(numbers)
-    optimiser = torch.optim.AdamW(judge.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    per_epoch = -(-len(rows) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=EPOCHS * per_epoch)
-    for _ in range(EPOCHS):
-        for batch in torch.split(torch.randperm(len(rows)), BATCH):
-            presence, score = judge(numbers[batch]).unbind(1)
-            known = F.binary_cross_entropy_with_logits(presence, there[batch])
-            error = (there[batch] * (score.sigmoid() - iou[batch]).abs()).mean()
-            optimiser.zero_grad()
-            (known + error).backward()
-            optimiser.step()
-            schedule.step()
-    return judge.eval()
+    train(
+        judge,
+        numbers,
+        loss,
+        epochs=EPOCHS,
+        batch=BATCH,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+    )
+    return judge
 
 
 @torch.inference_mode()

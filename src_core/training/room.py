@@ -9,9 +9,9 @@ split are left out. Rows that were collected are kept; delete them to ask again.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch import Tensor
 
-from src_core.evaluation.datasets import outside_the_protocol, some_objects
+from src_core.evaluation.datasets import Planes, outside_the_protocol, some_objects
 from src_core.files import write_atomically
 from src_core.masks import Mask, bounds, iou
 from src_core.predictor import Predictor
@@ -28,6 +29,7 @@ from src_core.room import Room, features
 from src_core.synthetic import make_stack
 from src_core.tiles import Extent
 from src_core.training.clicks import OUTWARDS
+from src_core.training.judges import train
 
 FIRST_SEED, SHAPE = 30_000_000, (3, 320, 320)
 LEAST_PX, PER_PLANE = 60, 3
@@ -69,12 +71,9 @@ class Rows:
         return Rows(self.numbers[chosen], self.ious[chosen], self.rooms[chosen], self.objects[chosen])
 
 
-Planes = Iterator[tuple[NDArray[Any], NDArray[Any]]]
-
-
-def drawn() -> Planes:
+def drawn(first_seed: int = FIRST_SEED) -> Planes:
     """Yield drawn planes and their labels without end."""
-    for seed in range(FIRST_SEED, FIRST_SEED + 10**6):
+    for seed in itertools.count(first_seed):
         stack = make_stack(seed, SHAPE)
         yield stack.image[1], stack.labels[1]
 
@@ -111,7 +110,7 @@ def collect(predictor: Predictor, folder: Path, count: int) -> Rows:
     found: list[tuple[Any, Any, int, int]] = []
     images = outside_the_protocol(folder, np.random.default_rng(0))
     for planes, first in ((drawn(), 0), (images, 10**6)):
-        for n, rows in enumerate(islice(asked(predictor, planes, first), count), start=1):
+        for n, rows in enumerate(itertools.islice(asked(predictor, planes, first), count), start=1):
             found += rows
             if n % 50 == 0:
                 print(f"{n} of {count} objects", flush=True)
@@ -124,22 +123,23 @@ def fit(rows: Rows, seed: int = 0) -> Room:
     torch.manual_seed(seed)
     numbers, ious = torch.from_numpy(rows.numbers), torch.from_numpy(rows.ious)
     weights = torch.tensor(WEIGHTS)[torch.from_numpy(rows.rooms)].unsqueeze(1)
+
+    def loss(said: Tensor, batch: Tensor) -> Tensor:
+        off = said - ious[batch]
+        beside = off - off.mean(1, keepdim=True)
+        return (weights[batch] * (10 * beside.square() + off.square())).mean()
+
     judge = Room()
-    judge.scale_to(numbers)
-    optimiser = torch.optim.AdamW(judge.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    per_epoch = -(-len(numbers) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=EPOCHS * per_epoch)
-    for _ in range(EPOCHS):
-        for batch in torch.split(torch.randperm(len(numbers)), BATCH):
-            said, true = judge(numbers[batch]), ious[batch]
-            off = said - true
-            beside = off - off.mean(1, keepdim=True)
-            loss = (weights[batch] * (10 * beside.square() + off.square())).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-    return judge.eval()
+    train(
+        judge,
+        numbers,
+        loss,
+        epochs=EPOCHS,
+        batch=BATCH,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+    )
+    return judge
 
 
 @torch.inference_mode()

@@ -5,20 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from src_core.embedding import Embedding
-from src_core.evaluation.datasets import outside_the_protocol, some_objects
+from src_core.evaluation.datasets import Planes, outside_the_protocol, some_objects
 from src_core.masks import Mask
 from src_core.predictor import Predictor
-from src_core.synthetic import make_stack
+from src_core.training.room import drawn
 
-Planes = Iterator[tuple[NDArray[Any], NDArray[Any]]]
-"""Images, and the labels of their objects."""
-DRAWN_SEED, DRAWN_SHAPE = 8_503_000, (3, 320, 320)
+DRAWN_SEED = 8_503_000
 LEAST_PX, PER_PLANE = 60, 3
 """Of the objects that `asked` asks about, their size and how many there are on a plane at most."""
 
@@ -36,16 +32,9 @@ def arguments(description: str | None, count: int, *, report: bool = False) -> a
     return parser.parse_args()
 
 
-def drawn() -> Planes:
-    """Yield planes and their labels without end."""
-    for seed in range(DRAWN_SEED, DRAWN_SEED + 10**6):
-        stack = make_stack(seed, DRAWN_SHAPE)
-        yield stack.image[1], stack.labels[1]
-
-
 def sources(images: Path) -> dict[str, Planes]:
     """Return drawn planes, and those of a folder outside the protocol's test split."""
-    return {"drawn": drawn(), "images": outside_the_protocol(images, np.random.default_rng(7))}
+    return {"drawn": drawn(DRAWN_SEED), "images": outside_the_protocol(images, np.random.default_rng(7))}
 
 
 def asked(
