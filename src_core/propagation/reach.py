@@ -72,6 +72,35 @@ def worth_it(volume: Volume, axis: str) -> bool:
     return volume.scale[axis] >= WORTH_IT * min(volume.scale[a] for a in volume.plane_axes(axis))
 
 
+class Reaches:
+    """How far objects reach from their last anchors; each is looked at once.
+
+    Parameters
+    ----------
+    predictor, volume, axis, t, c
+        The network, the image, the axis along which the stack is walked, time point and channel.
+    """
+
+    def __init__(self, predictor: Predictor, volume: Volume, axis: str, t: int, c: int | None) -> None:
+        self._predictor, self._volume, self._axis = predictor, volume, axis
+        self._t, self._c = t, c
+        self._found: dict[tuple[int, int], tuple[Reach, ...]] = {}
+
+    def look(self, index: int, masks: Mapping[int, Mask]) -> Iterator[None]:
+        """Look at objects (id -> (H, W) mask) on an anchor; come back every now and then, so that one may stop."""
+        unseen = {k: mask for k, mask in masks.items() if (k, index) not in self._found}
+        if not unseen:
+            return
+        for found in reaches(self._predictor, self._volume, self._axis, index, unseen, t=self._t, c=self._c):
+            if found is not None:
+                self._found[found[0], index] = found[1]
+            yield
+
+    def vote(self, identity: int, anchor: int, index: int, direction: int) -> float:
+        """Return what planes through an object on an anchor say about it on another plane; see `together`."""
+        return together(self._found.get((identity, anchor), ()), index, direction)
+
+
 def together(reaches: Iterable[Reach], index: int, direction: int) -> float:
     """Return what planes say together, from `-MOST` to `MOST`: they see the same thing, and err together."""
     return float(np.clip(sum(reach.vote(index, direction) for reach in reaches), -MOST, MOST))

@@ -137,12 +137,12 @@ def test_a_walk_asks_the_sides_and_can_do_without(
     unknown = replace(volume, scale=dict.fromkeys("zyx", 1.0), units=dict.fromkeys("zyx"))
     cubes = stack(labels, step=1.0)
     with monkeypatch.context() as blind:
-        blind.setattr("src_core.propagation.run.reaches", None)
+        blind.setattr("src_core.propagation.reach.reaches", None)
         alone = through(predictor, volume, start, settings=PropagationSettings(sides=False))
         assert len(alone) > 5
         for other in (unknown, cubes):
             assert through(predictor, other, start).keys() == alone.keys()
-    monkeypatch.setattr("src_core.propagation.run.together", lambda *args: -2.0)
+    monkeypatch.setattr("src_core.propagation.reach.together", lambda *args: -2.0)
     assert through(predictor, volume, start).keys() == {14}, "the sides have the last word"
 
 
@@ -169,7 +169,7 @@ def test_only_who_leaves_its_last_anchor_within_the_range_is_looked_at(
         looked.append((args[3], set(args[4])))
         return iter([(k, ()) for k in args[4]])
 
-    monkeypatch.setattr("src_core.propagation.run.reaches", look)
+    monkeypatch.setattr("src_core.propagation.reach.reaches", look)
     volume, ball = stack(labels), labels[14] == 1
     nothing = np.zeros_like(ball)
 
@@ -215,7 +215,7 @@ def test_a_run_that_goes_on_can_be_cancelled_while_it_looks_and_looks_at_what_st
             asked.append(found and found[0])
             yield found
 
-    monkeypatch.setattr("src_core.propagation.run.reaches", counted)
+    monkeypatch.setattr("src_core.propagation.reach.reaches", counted)
     first, *_ = itertools.islice(propagate(predictor, stack(labels), anchors, resume=state), len(labels) + 1)
     assert (first.index, first.masks, asked) == (14, {}, [None] * len(labels) + [1])
 
