@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from src_core import frames, tiling
-from src_core.answers import UNPAINTED, candidates, masks_of, together
+from src_core.answers import UNPAINTED, masks_of, together
+from src_core.asking import BATCH, ask, settle, settled
 from src_core.continuity import Continuity
 from src_core.embedding import Embedding
 from src_core.errors import PromptError
@@ -21,7 +21,7 @@ from src_core.model.nano import Nano
 from src_core.model.nano_encoder import SIZE_MULTIPLE_PX
 from src_core.model.sam import Sam
 from src_core.prompts import Prompts
-from src_core.questions import EYES, Question
+from src_core.questions import Question
 from src_core.room import SMALLER, Room, smaller, with_box, within_plane
 from src_core.tiles import Extent
 from src_core.tiling import Tiling
@@ -30,8 +30,6 @@ from src_core.volumes import Plane, open_volume
 
 AFRESH = 0.05
 """An answer that has forgotten the mask before it must be rated so much higher than one that begins with it."""
-BATCH = 32
-"""Prompts decoded at once: beyond it the decoder is no faster and only needs more memory."""
 
 
 class Predictor:
@@ -145,10 +143,10 @@ class Predictor:
         for prompt in prompts:
             prompt.check_inside(embedding.shape)
         if beside:
-            prompts = self._with_fitting_boxes(embedding, prompts)
+            prompts = self.fitted(embedding, prompts)
         afresh = [i for i, prompt in enumerate(prompts) if self.model.native_tiles and _says_too_much(prompt)]
         all_prompts = [*prompts, *(replace(prompts[i], mask=None, mask_window=None) for i in afresh)]
-        asked = self._settled(embedding, all_prompts, multimask)
+        asked = settled(self.model, embedding, all_prompts, multimask)
         for i, other in zip(afresh, asked[len(prompts) :], strict=True):
             if other.trust > asked[i].trust + AFRESH:
                 asked[i] = other
@@ -156,7 +154,7 @@ class Predictor:
         if beside:
             for question in chosen:
                 question.look_beside()
-            self._settle(embedding, chosen, multimask, painted=False)
+            settle(self.model, embedding, chosen, multimask, painted=False)
         return [self._said(embedding, question) for question in chosen]
 
     def within(self, embedding: Embedding, boxes: Sequence[Extent]) -> list[list[Candidates]]:
@@ -164,7 +162,7 @@ class Predictor:
 
         All are looked at on the level that shows the largest best.
         """
-        asked = self._settled(embedding, [Prompts(box_yxyx=box) for box in boxes], False)
+        asked = settled(self.model, embedding, [Prompts(box_yxyx=box) for box in boxes], False)
         tiles: dict[int, list[int]] = {}
         found: list[list[Candidates]] = []
         for i, question in enumerate(asked):
@@ -172,15 +170,21 @@ class Predictor:
             tiles.setdefault(tile, []).append(i)
             found.append([replace(largest, masks=UNPAINTED)])
         for tile, members in tiles.items():
-            each = [(i, Prompts(box_yxyx=smaller(boxes[i], by))) for i in members for by in SMALLER[1:]]
+            each = [
+                (i, Prompts(box_yxyx=smaller(boxes[i], by, embedding.shape)))
+                for i in members
+                for by in SMALLER[1:]
+            ]
             for start in range(0, len(each), BATCH):
                 part = each[start : start + BATCH]
-                answers = self._ask(embedding, tile, [prompt for _, prompt in part], False, painted=False)
+                answers = ask(
+                    self.model, embedding, tile, [prompt for _, prompt in part], False, painted=False
+                )
                 for (i, _), answer in zip(part, answers, strict=True):
                     found[i].append(answer)
         return found
 
-    def _with_fitting_boxes(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Sequence[Prompts]:
+    def fitted(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Sequence[Prompts]:
         """Return prompts with smaller boxes where these leave less room around their objects."""
         shape = embedding.shape
         drawn = {i: within_plane(p.box_yxyx, shape) for i, p in enumerate(prompts) if p.box_yxyx is not None}
@@ -190,45 +194,12 @@ class Predictor:
         for start in range(0, len(places), BATCH):  # of each, six answers are in memory at once
             part = places[start : start + BATCH]
             for i, answers in zip(part, self.within(embedding, [drawn[i] for i in part]), strict=True):
-                fitting[i] = with_box(prompts[i], self.room.fitting(drawn[i], answers))
+                fitting[i] = with_box(prompts[i], self.room.fitting(drawn[i], answers, shape))
         return fitting
-
-    def _settled(
-        self, embedding: Embedding, prompts: Sequence[Prompts], multimask: bool | None
-    ) -> list[Question]:
-        eyes, low_res = EYES[self.model.native_tiles], frames.LOW_RES[self.model.native_tiles]
-        asked = [Question(prompt, embedding.tiles, low_res, eyes) for prompt in prompts]
-        self._settle(embedding, asked, multimask)
-        return asked
-
-    def _settle(
-        self, embedding: Embedding, asked: list[Question], multimask: bool | None, painted: bool = True
-    ) -> None:
-        """Ask through one tile after the other until no question is open."""
-        while groups := self._grouped(asked, multimask):
-            for (tile, many, *_), members in groups.items():
-                for start in range(0, len(members), BATCH):
-                    part = members[start : start + BATCH]
-                    here = [asked[i].prompt_here() for i in part]
-                    for i, found in zip(part, self._ask(embedding, tile, here, many, painted), strict=True):
-                        asked[i].take(found)
 
     def _said(self, embedding: Embedding, question: Question) -> Candidates:
         (index, first), *others = question.looks
         return together(self.model, embedding.tiles[index], first, [found for _, found in others])
-
-    def _grouped(
-        self, asked: list[Question], multimask: bool | None
-    ) -> dict[tuple[int, bool, int, bool, bool], list[int]]:
-        """Return which open questions can share a batch: same tile, same kind of prompts."""
-        groups: dict[tuple[int, bool, int, bool, bool], list[int]] = {}
-        for i, question in enumerate(asked):
-            if question.tile is not None:
-                many = _is_ambiguous(question.prompt) if multimask is None else multimask
-                here = question.prompt_here()
-                kind = (len(here.points_yx), here.box_yxyx is None, here.mask is None)
-                groups.setdefault((question.tile, many, *kind), []).append(i)
-        return groups
 
     def mask_of(
         self, logits: NDArray[np.float32], window: Extent, shape: tuple[int, int]
@@ -252,21 +223,6 @@ class Predictor:
             return Tiling(tiling.whole(shape, size, max_zoom, multiple))
         return tiling.tiled(shape, size, max_zoom, multiple)
 
-    def _ask(
-        self, embedding: Embedding, index: int, prompts: list[Prompts], many: bool, painted: bool = True
-    ) -> list[Candidates]:
-        tile = embedding.tiles[index]
-        features = embedding.features(index)
-        points = frames.points(prompts, tile, self.model)
-        boxes = frames.boxes(prompts, tile, self.model.device)
-        masks = frames.masks(prompts, tile, embedding.tiles, self.model)
-        shape = embedding.shape if painted else None
-        with torch.inference_mode():
-            decoded = self.model.decode(
-                features, points=points, boxes=boxes, masks=masks, multimask_output=many
-            )
-            return candidates(self.model, decoded, (points, boxes, masks), tile, shape)
-
 
 def _says_too_much(prompt: Prompts) -> bool:
     """Say whether the latest click is against the network's own answer: that may hold on to what it should let go."""
@@ -284,7 +240,3 @@ def _colour8(image: Any) -> Any:
     full = 1.0 if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
     shown = np.clip(np.nan_to_num(image.astype(np.float64) / full, nan=0.0), 0, 1)
     return np.rint(255 * shown).astype(np.uint8)
-
-
-def _is_ambiguous(prompt: Prompts) -> bool:
-    return len(prompt.points_yx) == 1 and prompt.box_yxyx is None and prompt.mask is None

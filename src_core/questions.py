@@ -109,7 +109,8 @@ class Question:
         """Return the prompts as the present tile needs them: points outside the object and the tile say nothing."""
         tile, prompt = self._tiles[self.tile or 0], self.prompt
         if self._further is not None and prompt.box_yxyx is not None:
-            prompt = dataclasses.replace(prompt, box_yxyx=smaller(prompt.box_yxyx, TIGHTER))
+            box = smaller(prompt.box_yxyx, TIGHTER, self._tiles.overview.shape)
+            prompt = dataclasses.replace(prompt, box_yxyx=box)
         points, labels = prompt.points_yx, prompt.labels
         seen = np.all((points >= (tile.y0 - 0.5, tile.x0 - 0.5)) & (points < (tile.y1, tile.x1)), axis=1)
         kept = seen | (labels == 1)

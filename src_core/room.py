@@ -22,17 +22,25 @@ from src_core.tiles import Extent
 from src_core.types import Candidates
 
 SMALLER = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2)
-"""By which parts of its height and width a box is made smaller, on every side."""
+"""By which parts of its height and width a box is made smaller, on every side that is not the plane's rim."""
 FAINT = -4.0
 """Logits below it say nothing about how sure an answer is."""
 N_FEATURES = 10
 
 
-def smaller(box: Extent, by: float) -> Extent:
-    """Return a box (y0, x0, y1, x1) that is smaller on every side by a part of its height and width."""
-    y0, x0, y1, x1 = box
+def smaller(box: Extent, by: float, shape: tuple[int, int]) -> Extent:
+    """Return a box (y0, x0, y1, x1) that is smaller on every side by a part of its height and width.
+
+    Sides on the rim of a plane of `shape` (H, W) stay: nobody can leave room there.
+    """
+    (height, width), (y0, x0, y1, x1) = shape, box
     from_y, from_x = by * (y1 - y0), by * (x1 - x0)
-    return (y0 + from_y, x0 + from_x, y1 - from_y, x1 - from_x)
+    return (
+        y0 + from_y * (y0 > 0),
+        x0 + from_x * (x0 > 0),
+        y1 - from_y * (y1 < height),
+        x1 - from_x * (x1 < width),
+    )
 
 
 def within_plane(box: Extent, shape: tuple[int, int]) -> Extent:
@@ -49,22 +57,26 @@ def with_box(prompt: Prompts, box: Extent) -> Prompts:
     return replace(prompt, box_yxyx=box)
 
 
-def features(box: Extent, answers: Sequence[Candidates]) -> NDArray[np.float32]:
-    """Return (len(SMALLER), N_FEATURES) numbers about the answers to a box and to the smaller ones within it."""
+def features(box: Extent, answers: Sequence[Candidates], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return (len(SMALLER), N_FEATURES) numbers about the answers to a box and to the smaller ones within it.
+
+    `shape` is that of the plane.
+    """
     size = np.array([box[2] - box[0], box[3] - box[1]] * 2)
     rows, before = [], None
     for by, found in zip(SMALLER, answers, strict=True):
-        logits = found.logits[0]
+        logits, asked = found.logits[0], np.array(smaller(box, by, shape))
         mask = logits > 0
         gaps, area = np.ones(4), 0.0
         if mask.any():
             reached = np.array(frames.to_plane(bounds(mask), mask.shape, found.window))
-            gaps = np.sort((reached - smaller(box, by)) * (1, 1, -1, -1) / size)
+            gaps = np.sort((reached - asked) * (1, 1, -1, -1) / size)
             window = np.array(found.window)
             part = np.prod(size[:2]) / np.prod(window[2:] - window[:2])
             area = float(mask.mean() / part)
         clear = np.abs(np.tanh(logits[logits > FAINT] / 2))
-        own = [float(found.scores[0]), found.presence, area, area / (1 - 2 * by) ** 2]
+        left = float(np.prod(asked[2:] - asked[:2]) / np.prod(size[:2]))
+        own = [float(found.scores[0]), found.presence, area, area / left]
         same = 1.0 if before is None else iou(before, mask)
         rows.append([*own, *gaps, float(clear.mean()) if clear.size else 0.0, same])
         before = mask
@@ -83,7 +95,7 @@ class Room(Judge):
         )
 
     @torch.inference_mode()
-    def fitting(self, box: Extent, answers: Sequence[Candidates]) -> Extent:
+    def fitting(self, box: Extent, answers: Sequence[Candidates], shape: tuple[int, int]) -> Extent:
         """Return the box that promises the best answer.
 
         Parameters
@@ -92,7 +104,9 @@ class Room(Judge):
             (y0, x0, y1, x1) in pixels of the plane, as drawn.
         answers
             To the box and to the smaller ones, in the order of `SMALLER`.
+        shape
+            (H, W) of the plane.
         """
-        numbers = torch.from_numpy(features(box, answers).reshape(1, -1))
+        numbers = torch.from_numpy(features(box, answers, shape).reshape(1, -1))
         promised = self(numbers)[0]
-        return smaller(box, SMALLER[int(promised.argmax())])
+        return smaller(box, SMALLER[int(promised.argmax())], shape)

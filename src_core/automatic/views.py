@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src_core import frames
+from src_core.asking import BATCH
 from src_core.automatic.records import stability
 from src_core.embedding import Embedding
 from src_core.masks import PackedMask, bounds
 from src_core.model.nano_encoder import STRIDE_PX
 from src_core.model.sam import Features, Sam
-from src_core.predictor import BATCH, Predictor
+from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.tiles import Extent, Tile
 from src_core.tiling import Tiling

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from src_core.evaluation.datasets import Planes, outside_the_protocol, some_objects
-from src_core.files import write_atomically
+from src_core.files import write_arrays, write_atomically
 from src_core.masks import Mask, bounds, iou
 from src_core.predictor import Predictor
 from src_core.room import Room, features
@@ -91,7 +91,7 @@ def asked(predictor: Predictor, planes: Planes, first: int) -> Iterator[list[tup
                 ious = [
                     iou(predictor.mask_of(a.logits[0], a.window, embedding.shape), truth) for a in answers
                 ]
-                rows.append((features(box, answers).ravel(), ious, kind, first))
+                rows.append((features(box, answers, embedding.shape).ravel(), ious, kind, first))
             yield rows
             first += 1
 
@@ -165,7 +165,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.rows.exists():
         rows = collect(Predictor.load(options.model, "cpu"), options.images, options.objects)
-        write_atomically(options.rows, lambda part: _write(part, rows))
+        write_arrays(options.rows, vars(rows))
     with np.load(options.rows) as kept:
         rows = Rows(kept["numbers"], kept["ious"], kept["rooms"], kept["objects"])
     held_out = rows.objects % 4 == 0
@@ -173,11 +173,6 @@ def main() -> None:
     for name, some in (("drawn planes", rows.objects < 10**6), ("images", rows.objects >= 10**6)):
         print(name, report(judge, rows.of(held_out & some)))
     write_atomically(options.out, lambda part: save_file(fit(rows).state_dict(), part))
-
-
-def _write(path: Path, rows: Rows) -> None:
-    with path.open("wb") as file:
-        np.savez(file, **vars(rows))
 
 
 if __name__ == "__main__":

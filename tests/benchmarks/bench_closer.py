@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_core import questions, tiling
+from src_core import asking, questions, tiling
 from src_core.evaluation import iou, markdown_table
 from src_core.evaluation.datasets import Sample3D
 from src_core.evaluation.propagation import evaluate_3d
@@ -82,17 +82,17 @@ def _whole(truth: Mask) -> bool:
 
 def _clicked(predictor: Predictor, planes: list[tuple[NDArray[np.uint8], list[Mask]]]) -> dict[str, float]:
     asked, found = 0, []
-    ask = predictor._ask
+    ask = asking.ask
 
     def counted(*arguments: Any) -> Any:
         nonlocal asked
-        asked += len(arguments[2])
+        asked += len(arguments[3])
         return ask(*arguments)
 
     for image, truths in planes:
         embedding = predictor.embed(image)
         for truth in truths:
-            with mock.patch.object(predictor, "_ask", counted):
+            with mock.patch.object(asking, "ask", counted):
                 click = predictor.predict(embedding, Prompts([innermost(truth)]))
             box = predictor.predict(embedding, Prompts(box_yxyx=bounds(truth)))
             got = iou(click.masks[0], truth)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core import questions
+from src_core.asking import ask
 from src_core.embedding import Embedding
 from src_core.evaluation import iou
 from src_core.masks import Mask, bounds, innermost
@@ -112,7 +113,7 @@ def asked(predictor: Predictor, embedding: Embedding, prompt: Prompts, truth: Ma
     levels: Levels = {}
     extent = (y, x, y + 1, x + 1) if len(prompt.points_yx) else bounds(truth)
     for index in (0, *(grid.best(extent)[0] for grid in tiles.grids)):
-        (found,) = predictor._ask(embedding, index, [prompt], many)
+        (found,) = ask(predictor.model, embedding, index, [prompt], many)
         mask = found.masks[0]
         box = bounds(mask) if mask.any() else (0, 0, 0, 0)
         cut = index > 0 and mask.any() and questions.cuts(tiles[index], box, tiles[0])

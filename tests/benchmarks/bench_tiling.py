@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from src_core import painting
+from src_core.asking import ask
 from src_core.embedding import Embedding
 from src_core.masks import Mask, bounds, innermost, iou
 from src_core.predictor import Predictor
@@ -138,7 +139,9 @@ def native(predictor: Predictor, embedding: Embedding, prompt: Prompts) -> Mask:
         (y, x) = prompt.points_yx[0]
         extent = (y, x, y + 1, x + 1)
     index = 0 if grid is None else grid.best(extent)[0]
-    (found,) = predictor._ask(embedding, index, [prompt], prompt.mask is None and prompt.box_yxyx is None)
+    (found,) = ask(
+        predictor.model, embedding, index, [prompt], prompt.mask is None and prompt.box_yxyx is None
+    )
     return found.masks[0]
 
 
@@ -155,7 +158,7 @@ def blended(predictor: Predictor, embedding: Embedding, prompt: Prompts) -> Mask
     for index in range(grid.first, grid.first + len(grid)) if grid is not None else ():
         tile = embedding.tiles[index]
         if tile.y0 < y1 and tile.y1 > y0 and tile.x0 < x1 and tile.x1 > x0:
-            (found,) = predictor._ask(embedding, index, [dense], False)
+            (found,) = ask(predictor.model, embedding, index, [dense], False)
             logits = painting.upscale(predictor.model, torch.from_numpy(found.logits)[None], tile)[
                 0, 0
             ].numpy()

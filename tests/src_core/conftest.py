@@ -13,5 +13,5 @@ from src_core.room import Room
 @pytest.fixture
 def one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects are not looked at on the levels beside the one that fits, and boxes are taken to fit."""
-    monkeypatch.setattr(Room, "fitting", lambda self, box, answers: box)
+    monkeypatch.setattr(Room, "fitting", lambda self, box, answers, shape: box)
     monkeypatch.setitem(EYES, True, replace(EYES[True], beside_px=None))

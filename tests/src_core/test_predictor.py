@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_core import zoo
+from src_core.asking import BATCH
 from src_core.embedding import Embedding
 from src_core.errors import PromptError, VolumeError
 from src_core.model.prompt_encoder import PromptEncoder
 from src_core.model.sam import Decoded, Features, Sam
-from src_core.predictor import BATCH, Predictor
+from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.questions import TIGHTER
 from src_core.types import Candidates

@@ -19,6 +19,7 @@ from src_core.types import Candidates
 from tests.src_core.networks import random_nano
 
 WINDOW = (0.0, 0.0, 128.0, 128.0)
+SHAPE = (128, 128)
 BOX = (20.0, 30.0, 60.0, 110.0)
 
 
@@ -45,12 +46,21 @@ def _judge(promised: list[float]) -> Room:
 
 
 def test_a_smaller_box_gives_way_on_every_side() -> None:
-    assert smaller(BOX, 0.1) == pytest.approx((24, 38, 56, 102))
-    assert smaller(BOX, 0.0) == BOX
+    assert smaller(BOX, 0.1, SHAPE) == pytest.approx((24, 38, 56, 102))
+    assert smaller(BOX, 0.0, SHAPE) == BOX
+
+
+def test_no_room_is_taken_at_the_rim_of_the_plane() -> None:
+    assert smaller((0.0, 30.0, 60.0, 128.0), 0.1, SHAPE) == pytest.approx((0, 39.8, 54, 128))
+    assert smaller((0.0, 0.0, 128.0, 128.0), 0.2, SHAPE) == (0, 0, 128, 128)
+    rim = (0.0, 30.0, 60.0, 110.0)
+    numbers = features(rim, [_answer(_filled(rim))] * len(SMALLER), SHAPE)
+    np.testing.assert_allclose(numbers[:, 7], 0, atol=0.01)  # of the four gaps, the largest is at the rim
+    assert numbers[-1, 3] == pytest.approx(1 / (0.8 * 0.6), abs=0.03)
 
 
 def test_numbers_say_how_far_an_answer_stays_within_its_box() -> None:
-    numbers = features(BOX, [_answer(_filled(smaller(BOX, 0.1)))] * len(SMALLER))
+    numbers = features(BOX, [_answer(_filled(smaller(BOX, 0.1, SHAPE)))] * len(SMALLER), SHAPE)
     assert numbers.shape == (len(SMALLER), N_FEATURES) and np.isfinite(numbers).all()
     gaps, fill = numbers[:, 4:8], numbers[:, 3]
     np.testing.assert_allclose(gaps.mean(1), 0.1 - np.array(SMALLER), atol=0.01)
@@ -60,17 +70,19 @@ def test_numbers_say_how_far_an_answer_stays_within_its_box() -> None:
 
 def test_answers_that_show_nothing_have_numbers_too() -> None:
     empty = _answer(np.zeros((64, 64), bool), score=0.0)
-    assert np.isfinite(features(BOX, [empty] * len(SMALLER))).all()
+    assert np.isfinite(features(BOX, [empty] * len(SMALLER), SHAPE)).all()
 
 
 def test_the_box_is_taken_that_promises_most() -> None:
     answers = [_answer(_filled(BOX))] * len(SMALLER)
-    assert _judge([0.7, 0.7, 0.6, 0.6, 0.6, 0.6]).fitting(BOX, answers) == BOX
-    assert _judge([0.7, 0.6, 0.6, 0.8, 0.6, 0.6]).fitting(BOX, answers) == smaller(BOX, SMALLER[3])
+    assert _judge([0.7, 0.7, 0.6, 0.6, 0.6, 0.6]).fitting(BOX, answers, SHAPE) == BOX
+    assert _judge([0.7, 0.6, 0.6, 0.8, 0.6, 0.6]).fitting(BOX, answers, SHAPE) == smaller(
+        BOX, SMALLER[3], SHAPE
+    )
 
 
 def test_no_box_leaves_a_click_on_the_object_outside() -> None:
-    inner = smaller(BOX, 0.2)
+    inner = smaller(BOX, 0.2, SHAPE)
     on, rim = (40, 70), (21, 70)
     assert with_box(Prompts([on], box_yxyx=BOX), inner).box_yxyx == inner
     assert with_box(Prompts([on, rim], box_yxyx=BOX), inner).box_yxyx == BOX
@@ -82,13 +94,13 @@ def test_no_box_leaves_a_click_on_the_object_outside() -> None:
 def test_what_a_box_reaches_beyond_the_plane_is_not_room(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(random_nano())
     embedding = predictor.embed(np.zeros((96, 128), np.uint8))
-    monkeypatch.setattr(Room, "fitting", lambda self, box, answers: smaller(box, SMALLER[-1]))
+    monkeypatch.setattr(Room, "fitting", lambda self, box, answers, shape: smaller(box, SMALLER[-1], shape))
     for box, part in (
         ((-200.0, 20.0, 10.0, 60.0), (0.0, 20.0, 10.0, 60.0)),
         ((40.0, 100.0, 500.0, 900.0), (40.0, 100.0, 96.0, 128.0)),
     ):
-        (found,) = predictor._with_fitting_boxes(embedding, [Prompts(box_yxyx=box)])
-        assert found.box_yxyx == smaller(part, SMALLER[-1])
+        (found,) = predictor.fitted(embedding, [Prompts(box_yxyx=box)])
+        assert found.box_yxyx == smaller(part, SMALLER[-1], embedding.shape)
 
 
 def test_each_box_is_answered_at_every_size_and_no_mask_is_painted() -> None:
@@ -131,7 +143,7 @@ def test_what_ships_finds_objects_in_boxes_that_leave_room(monkeypatch: pytest.M
     def mean(room: float) -> float:
         prompts = []
         for truth in truths:
-            box = smaller(tuple(float(n) for n in bounds(truth)), -room)  # type: ignore[arg-type]
+            box = smaller(tuple(float(n) for n in bounds(truth)), -room, truth.shape)  # type: ignore[arg-type]
             height, width = truth.shape
             inside = (max(0.0, box[0]), max(0.0, box[1]), min(height, box[2]), min(width, box[3]))
             prompts.append(Prompts(box_yxyx=inside))
@@ -139,7 +151,7 @@ def test_what_ships_finds_objects_in_boxes_that_leave_room(monkeypatch: pytest.M
         return float(np.mean([iou(f.masks[0], t) for f, t in zip(found, truths, strict=True)]))
 
     loose, exact = mean(0.2), mean(0.0)
-    monkeypatch.setattr(Room, "fitting", lambda self, box, answers: box)
+    monkeypatch.setattr(Room, "fitting", lambda self, box, answers, shape: box)
     assert loose > mean(0.2) + 0.02 and exact > mean(0.0) - 0.02
 
 
