@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -34,11 +34,9 @@ def settle(
     """Ask through one tile after the other until no question is open."""
     while groups := _grouped(asked, multimask):
         for (tile, many, *_), members in groups.items():
-            for start in range(0, len(members), BATCH):
-                part = members[start : start + BATCH]
-                here = [asked[i].prompt_here() for i in part]
-                for i, found in zip(part, ask(model, embedding, tile, here, many, painted), strict=True):
-                    asked[i].take(found)
+            here = [asked[i].prompt_here() for i in members]
+            for i, found in zip(members, ask(model, embedding, tile, here, many, painted), strict=True):
+                asked[i].take(found)
 
 
 def _grouped(
@@ -56,18 +54,23 @@ def _grouped(
 
 
 def ask(
-    model: Sam, embedding: Embedding, index: int, prompts: list[Prompts], many: bool, painted: bool = True
-) -> list[Candidates]:
-    """Ask about one batch through a tile: prompts of one kind, for several candidates or one; masks if `painted`."""
-    tile = embedding.tiles[index]
+    model: Sam, embedding: Embedding, index: int, prompts: Sequence[Prompts], many: bool, painted: bool = True
+) -> Iterator[Candidates]:
+    """Ask through a tile about prompts of one kind, for several candidates or one, a batch at a time.
+
+    Answers come without masks unless they are to be `painted`.
+    """
+    tile, shape = embedding.tiles[index], embedding.shape if painted else None
     features = embedding.features(index)
-    points = frames.points(prompts, tile, model)
-    boxes = frames.boxes(prompts, tile, model.device)
-    masks = frames.masks(prompts, tile, embedding.tiles, model)
-    shape = embedding.shape if painted else None
-    with torch.inference_mode():
-        decoded = model.decode(features, points=points, boxes=boxes, masks=masks, multimask_output=many)
-        return candidates(model, decoded, (points, boxes, masks), tile, shape)
+    for start in range(0, len(prompts), BATCH):
+        part = prompts[start : start + BATCH]
+        points = frames.points(part, tile, model)
+        boxes = frames.boxes(part, tile, model.device)
+        masks = frames.masks(part, tile, embedding.tiles, model)
+        with torch.inference_mode():
+            decoded = model.decode(features, points=points, boxes=boxes, masks=masks, multimask_output=many)
+            found = candidates(model, decoded, (points, boxes, masks), tile, shape)
+        yield from found
 
 
 def _is_ambiguous(prompt: Prompts) -> bool:

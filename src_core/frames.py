@@ -9,6 +9,8 @@ tile is its frame in pixels of the plane, and may reach beyond the plane where t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -92,7 +94,7 @@ def encode(model: Sam, part: NDArray[np.uint8], tile: Tile, where: Extent | None
     return model.encode(image)
 
 
-def points(prompts: list[Prompts], tile: Tile, model: Sam) -> tuple[Tensor, Tensor] | None:
+def points(prompts: Sequence[Prompts], tile: Tile, model: Sam) -> tuple[Tensor, Tensor] | None:
     """Return coordinates (B, N, 2) as (x, y) in network pixels and labels (B, N); None without points."""
     if not len(prompts[0].points_yx):
         return None
@@ -104,7 +106,7 @@ def points(prompts: list[Prompts], tile: Tile, model: Sam) -> tuple[Tensor, Tens
     return torch.from_numpy(coords).to(model.device), torch.from_numpy(labels).to(model.device)
 
 
-def boxes(prompts: list[Prompts], tile: Tile, device: torch.device) -> Tensor | None:
+def boxes(prompts: Sequence[Prompts], tile: Tile, device: torch.device) -> Tensor | None:
     """Return boxes (B, 4) as (x0, y0, x1, y1) in network pixels; None without boxes."""
     if prompts[0].box_yxyx is None:
         return None
@@ -112,7 +114,7 @@ def boxes(prompts: list[Prompts], tile: Tile, device: torch.device) -> Tensor | 
     return torch.from_numpy(_to_network(corners, tile).reshape(-1, 4)).to(device)
 
 
-def masks(prompts: list[Prompts], tile: Tile, tiles: Tiling, model: Sam) -> Tensor | None:
+def masks(prompts: Sequence[Prompts], tile: Tile, tiles: Tiling, model: Sam) -> Tensor | None:
     """Return dense prompts (B, 1, h, w), logits over a tile's frame; None without masks.
 
     Raises

@@ -175,13 +175,9 @@ class Predictor:
                 for i in members
                 for by in SMALLER[1:]
             ]
-            for start in range(0, len(each), BATCH):
-                part = each[start : start + BATCH]
-                answers = ask(
-                    self.model, embedding, tile, [prompt for _, prompt in part], False, painted=False
-                )
-                for (i, _), answer in zip(part, answers, strict=True):
-                    found[i].append(answer)
+            answers = ask(self.model, embedding, tile, [prompt for _, prompt in each], False, painted=False)
+            for (i, _), answer in zip(each, answers, strict=True):
+                found[i].append(answer)
         return found
 
     def fitted(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Sequence[Prompts]:
