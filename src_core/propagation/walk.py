@@ -29,30 +29,31 @@ from src_core.volumes import Volume
 
 @dataclass(eq=False)
 class _Here:
-    """What a walk in one direction comes to on one plane, as in `Step`.
+    """What a walk in one direction comes to on one plane.
 
     Attributes
     ----------
+    step
+        What there is to tell about it so far.
     asked
         Whether the network was asked about any object.
     past
         The objects that are past a waist.
     """
 
-    index: int
+    step: Step
     direction: int
-    masks: dict[int, Mask] = field(default_factory=dict)
-    scores: dict[int, float] = field(default_factory=dict)
-    stopped: dict[int, str] = field(default_factory=dict)
-    ends: dict[int, float] = field(default_factory=dict)
     asked: bool = False
     past: set[int] = field(default_factory=set)
 
-    def step(self) -> Step | None:
-        """Return what there is to tell, None if nothing happened."""
-        if not (self.asked or self.masks or self.stopped):
-            return None
-        return Step(self.index, self.masks, self.scores, self.stopped, self.ends)
+    @property
+    def index(self) -> int:
+        """The plane."""
+        return self.step.index
+
+    def told(self) -> Step | None:
+        """Return the step, None if nothing happened."""
+        return self.step if self.asked or self.step.masks or self.step.stopped else None
 
 
 class Walk:
@@ -122,7 +123,7 @@ class Walk:
         for anchor, ids in self._behind(order, direction, tracks).items():
             yield from self._look(anchor, direction, ids)
         for index in order:
-            here = _Here(index, direction)
+            here = _Here(Step(index, {}, {}), direction)
             self._meet(here, tracks)
             if index != order[-1]:
                 yield from self._look(index, direction, self.anchors.get(index, {}))
@@ -130,10 +131,10 @@ class Walk:
             if direction < 0:
                 self._fill(here, waiting)
             if index == order[-1]:
-                leaving = [k for k in here.masks if self.placed.between(k, index) is None]
-                here.stopped |= dict.fromkeys(leaving, self._border(index))
+                leaving = [k for k in here.step.masks if self.placed.between(k, index) is None]
+                here.step.stopped.update(dict.fromkeys(leaving, self._border(index)))
             state = PropagationState(direction, index, dict(tracks), dict(waiting))
-            settled = list(held.add(here.step(), state, here.past))
+            settled = list(held.add(here.told(), state, here.past))
             yield from self._settle(settled)
             if not settled:  # the caller may stop here
                 yield Step(held.first, {}, {})
@@ -148,7 +149,7 @@ class Walk:
             if mask.any():
                 tracks[identity] = Track.start(mask, self._memory(here.index, mask))
             elif tracks.pop(identity, None) is not None:
-                here.stopped[identity] = "you have said that it is not here"
+                here.step.stopped[identity] = "you have said that it is not here"
 
     def _carry(self, here: _Here, tracks: dict[int, Track], waiting: Waiting, held: Held) -> None:
         """Look for the objects that are on their way, and let those go from `tracks` that have ended."""
@@ -173,7 +174,7 @@ class Walk:
             else:  # the other direction may still reach this plane, and up comes first
                 ended = here.direction < 0 and (k, index) not in waiting and not self._fills
             if ended:
-                here.stopped[k], here.ends[k] = reason, absence(candidates)
+                here.step.stopped[k], here.step.ends[k] = reason, absence(candidates)
 
     def _keep(
         self, here: _Here, k: int, found: Candidates, between: tuple[int, int] | None, waiting: Waiting
@@ -186,14 +187,14 @@ class Walk:
         if between is not None and other is not None:
             weight = (here.index - between[0]) / (between[1] - between[0])
             found = blend(self.predictor, weight, other, found)
-        here.masks[k], here.scores[k] = found.masks[0], confidence(found)
+        here.step.masks[k], here.step.scores[k] = found.masks[0], confidence(found)
 
     def _fill(self, here: _Here, waiting: Waiting) -> None:
         """Show on the way down what the way up has left where it ended, or an outline between the anchors."""
         for k in [k for k, i in waiting if i == here.index]:
             crop = waiting.pop((k, here.index))
-            here.masks[k], here.scores[k] = crop.mask.unpack(), crop.score
-        self._interpolate(here.index, here.masks, here.scores)
+            here.step.masks[k], here.step.scores[k] = crop.mask.unpack(), crop.score
+        self._interpolate(here.index, here.step.masks, here.step.scores)
 
     def _settle(self, planes: Iterable[Settled]) -> Iterator[Step]:
         """Yield the steps on planes to which nothing more will happen, and then tell their states."""

@@ -26,7 +26,7 @@ from src_core.masks import iou
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.synthetic import FAMILIES, make_stack
-from src_core.training.judges import train
+from src_core.training.judges import Course, train
 from src_core.types import Candidates
 from src_core.volumes import Volume, open_volume
 
@@ -35,7 +35,7 @@ SHAPE = (24, 192, 192)
 MAX_OBJECTS, MIN_SLICES, MIN_AREA_PX = 6, 4, 60
 BEYOND = 6
 """How many slices a walk is followed past the object's end."""
-EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 50, 128, 3e-3, 0.05
+COURSE = Course(epochs=50, batch=128, learning_rate=3e-3, weight_decay=0.05)
 
 Rows = NDArray[np.float32]
 """(n, 2 N_FEATURES + 2): numbers of a slice and of the one before, whether the object is there, and its IoU."""
@@ -136,17 +136,7 @@ def fit(rows: Rows, seed: int = 0) -> Continuity:
         known = F.binary_cross_entropy_with_logits(presence, there[batch])
         return known + (there[batch] * (score.sigmoid() - iou[batch]).abs()).mean()
 
-    judge = Continuity()
-    train(
-        judge,
-        numbers,
-        loss,
-        epochs=EPOCHS,
-        batch=BATCH,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-    )
-    return judge
+    return train(Continuity(), numbers, loss, COURSE)
 
 
 @torch.inference_mode()

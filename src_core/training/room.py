@@ -22,14 +22,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from src_core.evaluation.datasets import Planes, outside_the_protocol, some_objects
-from src_core.files import write_arrays, write_atomically
+from src_core.files import write_atomically
 from src_core.masks import Mask, bounds, iou
 from src_core.predictor import Predictor
+from src_core.propagation.store import packed
 from src_core.room import Room, features
 from src_core.synthetic import make_stack
 from src_core.tiles import Extent
 from src_core.training.clicks import OUTWARDS
-from src_core.training.judges import train
+from src_core.training.judges import Course, train
 
 FIRST_SEED, SHAPE = 30_000_000, (3, 320, 320)
 LEAST_PX, PER_PLANE = 60, 3
@@ -44,7 +45,7 @@ ROOMS: tuple[Callable[[np.random.Generator], Any], ...] = (
 """How much room boxes leave, as parts of the object's height and width."""
 WEIGHTS = (8.0, 4.0, 1.0, 1.0, 1.0, 1.0)
 """How much each counts: who draws an exact box should lose little."""
-EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 120, 256, 3e-3, 0.02
+COURSE = Course(epochs=120, batch=256, learning_rate=3e-3, weight_decay=0.02)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,17 +130,7 @@ def fit(rows: Rows, seed: int = 0) -> Room:
         beside = off - off.mean(1, keepdim=True)
         return (weights[batch] * (10 * beside.square() + off.square())).mean()
 
-    judge = Room()
-    train(
-        judge,
-        numbers,
-        loss,
-        epochs=EPOCHS,
-        batch=BATCH,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-    )
-    return judge
+    return train(Room(), numbers, loss, COURSE)
 
 
 @torch.inference_mode()
@@ -165,7 +156,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.rows.exists():
         rows = collect(Predictor.load(options.model, "cpu"), options.images, options.objects)
-        write_arrays(options.rows, vars(rows))
+        write_atomically(options.rows, lambda part: part.write_bytes(packed(vars(rows))))
     with np.load(options.rows) as kept:
         rows = Rows(kept["numbers"], kept["ious"], kept["rooms"], kept["objects"])
     held_out = rows.objects % 4 == 0

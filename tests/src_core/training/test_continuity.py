@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def rows(count: int, seed: int) -> continuity.Rows:
 
 
 def test_what_decides_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(continuity, "EPOCHS", 15)
+    monkeypatch.setattr(continuity, "COURSE", replace(continuity.COURSE, epochs=15))
     judged = report(fit(rows(1500, 0)), rows(500, 1))
     assert judged["AUC of presence"] > 0.97
     assert judged["AUC of presence"] > judged["of the network"] + 0.3
@@ -30,7 +31,7 @@ def test_what_decides_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_rows_give_the_same_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(continuity, "EPOCHS", 2)
+    monkeypatch.setattr(continuity, "COURSE", replace(continuity.COURSE, epochs=2))
     a, b = (fit(rows(200, 0)).state_dict() for _ in "ab")
     assert all(torch.equal(a[k], b[k]) for k in a)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_rows_are_collected_once_and_a_judge_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = _folder(tmp_path / "images", 66)
-    monkeypatch.setattr(room, "EPOCHS", 2)
+    monkeypatch.setattr(room, "COURSE", replace(room.COURSE, epochs=2))
     monkeypatch.setattr(room, "SHAPE", (3, 128, 128))
     paths = ["--rows", str(tmp_path / "rows.npz"), "--out", str(tmp_path / "judge.safetensors")]
     monkeypatch.setattr(sys, "argv", ["room", "--images", str(folder), "--objects", "2", *paths])
