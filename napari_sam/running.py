@@ -84,6 +84,8 @@ class Running:
     def _step(self, progress: Progress) -> None:
         if self._gone:
             return
+        if self._progress is not None and self._progress.unit != progress.unit:
+            self._began = time.monotonic()  # something else is counted from here on
         spent = time.monotonic() - self._began
         self._progress = progress
         if progress.plane is not None and self.interaction.follow:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
         Step,
         anchor_masks,
         propagate,
-        propagate_axes,
-        propagate_axes_to_labels,
         propagate_to_labels,
     )
     from src_core.session import ReviewQueue, Session, open_session, replay
@@ -72,8 +70,6 @@ __all__ = [
     "open_session",
     "open_volume",
     "propagate",
-    "propagate_axes",
-    "propagate_axes_to_labels",
     "propagate_to_labels",
     "replay",
     "segment_stack",
@@ -106,8 +102,6 @@ _HOME = {
     "open_session": "session",
     "open_volume": "volumes",
     "propagate": "propagation",
-    "propagate_axes": "propagation",
-    "propagate_axes_to_labels": "propagation",
     "propagate_to_labels": "propagation",
     "replay": "session",
     "segment_stack": "linking",

@@ -87,3 +87,13 @@ class PackedMask:
         mask = np.zeros(self.shape, np.bool_)
         mask[self.where] = self.crop()
         return mask
+
+    def within(self, box: Box) -> Mask:
+        """Return what lies in a box of the plane, (h, w) bool."""
+        (y0, x0, y1, x1), (top, left, bottom, right) = self.box, box
+        part = np.zeros((bottom - top, right - left), np.bool_)
+        rows, columns = slice(max(y0, top), min(y1, bottom)), slice(max(x0, left), min(x1, right))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            seen = self.crop()[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0]
+            part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = seen
+        return part

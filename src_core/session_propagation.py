@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import xxhash
@@ -18,6 +17,7 @@ from src_core.propagation.between import Placed
 from src_core.session import Session, Settled
 from src_core.types import PlaneRef
 
+FROM_THE_SIDE = "seen from the side:"
 Stretch = tuple[int, int]
 """First and last plane, both included."""
 Anchored = dict[int, dict[int, Mask]]
@@ -31,7 +31,10 @@ class PropagationProgress:
     Attributes
     ----------
     done, total
-        Planes visited and planes that may have to be; a run that stops by itself ends before `total`.
+        Planes visited and planes that may have to be; a run that stops by itself ends before `total`. In the second
+        look at a stretch, the part of it that is done, in hundredths.
+    unit
+        What they count.
     plane
         The plane just written, None at the start.
     stopped
@@ -40,12 +43,12 @@ class PropagationProgress:
         Objects without a mask to start from.
     """
 
-    unit: ClassVar[str] = "slice"
     done: int
     total: int
     plane: PlaneRef | None = None
     stopped: dict[int, list[str]] = field(default_factory=dict)
     left_out: tuple[int, ...] = ()
+    unit: str = "slice"
 
 
 def propagate_session(
@@ -89,7 +92,7 @@ def propagate_session(
     groups, settled, left_out = _groups(session, identities, axis, t, (first, last))
     total = sum(_length(stretch, anchors) for stretch, anchors in groups)
     done = 0
-    stopped: dict[int, list[str]] = {}
+    ended: dict[int, dict[int, str]] = {}
     yield PropagationProgress(0, total, left_out=left_out)
     about = {
         "model": embeddings.predictor.name,
@@ -109,15 +112,33 @@ def propagate_session(
                 if not step.anchor:
                     session.write_step(edit, plane, step.masks, doubt.scores(step), step.ends)
                     left.seen(step)
-                    done += bool(step.masks or step.ends or step.stopped)  # not: a look at an object
-                    for k, reason in step.stopped.items():
-                        stopped.setdefault(k, []).append(f"{axis}={step.index}: {reason}")
-                yield PropagationProgress(min(done, total), total, plane, dict(stopped), left_out)
+                    _note_ends(ended, step)
+                stopped = _in_words(ended, axis)
+                if step.again is None:
+                    done += bool(step.masks or step.ends or step.stopped) and not step.anchor  # not: a look
+                    yield PropagationProgress(min(done, total), total, plane, stopped, left_out)
+                else:
+                    share, shown = round(100 * step.again), plane if step.masks else None
+                    yield PropagationProgress(share, 100, shown, stopped, left_out, FROM_THE_SIDE)
             left.clear()
             for k in _ids(anchors):
                 session.settle(edit, k, axis, t, settled[k])
     session.objects_changed.emit()
-    yield PropagationProgress(total, total, None, dict(stopped), left_out)
+    yield PropagationProgress(total, total, None, _in_words(ended, axis), left_out)
+
+
+def _note_ends(ended: dict[int, dict[int, str]], step: Step) -> None:
+    """Note why objects end where; they do not where a mask comes later."""
+    for k in step.masks:
+        ended.get(k, {}).pop(step.index, None)
+    for k, reason in step.stopped.items():
+        ended.setdefault(k, {})[step.index] = reason
+
+
+def _in_words(ended: dict[int, dict[int, str]], axis: str) -> dict[int, list[str]]:
+    return {
+        k: [f"{axis}={i}: {reason}" for i, reason in found.items()] for k, found in ended.items() if found
+    }
 
 
 class Doubt:
@@ -134,10 +155,17 @@ class Doubt:
     def __init__(self, anchors: Anchored) -> None:
         self._placed = Placed(anchors)
         self._lowest: dict[tuple[int, int, bool], float] = {}
+        self._said: dict[tuple[int, int], float] = {}
 
     def scores(self, step: Step) -> dict[int, float]:
-        """Return object id -> confidence, 0 to 1; steps come in the order in which `propagate` yields them."""
-        return {k: self._score(k, step.index, step.scores[k]) for k in step.masks}
+        """Return object id -> confidence, 0 to 1; steps come in the order in which `propagate` yields them.
+
+        A second look changes masks, and not how sure they are.
+        """
+        for k in step.masks:
+            if step.again is None or (k, step.index) not in self._said:
+                self._said[k, step.index] = self._score(k, step.index, step.scores[k])
+        return {k: self._said[k, step.index] for k in step.masks}
 
     def _score(self, identity: int, index: int, score: float) -> float:
         below, above = self._placed.sides(identity, index)

@@ -55,8 +55,8 @@ def propagate(
         str | None,
         typer.Option(
             metavar="AXES",
-            help="Propagate along these axes, for instance zyx, and fuse; the slices of the prompts are along the "
-            "first.",
+            help="Propagate along the first of these axes, for instance zyx, then along the others, and fuse. nano "
+            "does so by itself where the image says how large its voxels are; a single axis is for doing without.",
         ),
     ] = None,
     planes: RangeOption = None,
@@ -88,7 +88,6 @@ def propagate(
 
     Every plane is saved at once. Killed, it goes on where it was when the same command is given again.
     Embeddings that `napari-sam embed` made are used; with --embeddings, missing ones are kept there, too.
-    With --axes, labels are written once, when all axes are through.
 
     \b
     Example:
@@ -97,8 +96,6 @@ def propagate(
     """  # noqa: D301 - click's mark for lines that must stay as they are
     del point, negative, box, object_id  # read in the order in which they were typed
     if axes is not None:
-        if planes is not None:
-            raise PromptError("--range is of one axis; give either --range or --axes")
         if axis not in ("z", axes[:1]):
             raise PromptError(
                 f"prompts are on planes along the first of --axes, {axes[:1]}; --axis {axis} says another"
@@ -107,13 +104,14 @@ def propagate(
     volume, sliced = open_image(image, axis, image_axes, image_scale)
     prompts = typed_prompts(ctx, axis, sliced=sliced)
     start, stop = plane_range(planes)
-    from src_core.propagation import PropagationSettings, propagate_axes_to_labels, propagate_to_labels
+    from src_core.propagation import PropagationSettings, propagate_to_labels
 
     given = {
         "min_presence": min_presence,
         "min_score": min_score,
         "min_overlap": min_overlap,
         "max_growth": max_growth,
+        "across": None if axes is None else tuple(axes[1:]),
     }
     settings = PropagationSettings(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     predictor = load_predictor(model, device)
@@ -130,12 +128,9 @@ def propagate(
     }
     with progress_bar("propagating") as progress:
         common["progress"] = progress
-        if axes is not None:
-            report = propagate_axes_to_labels(predictor, volume, prompts, out, axes, **common)
-        else:
-            report = propagate_to_labels(
-                predictor, volume, prompts, out, axis=axis, start=start, stop=stop, **common
-            )
+        report = propagate_to_labels(
+            predictor, volume, prompts, out, axis=axis, start=start, stop=stop, **common
+        )
     screen = console()
     if report.resumed:
         screen.print("went on from an unfinished run")

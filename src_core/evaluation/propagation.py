@@ -166,7 +166,7 @@ def evaluate_3d(
 
 
 def propagation_of(
-    predictor: PredictorLike, axes: str = "z", scale: dict[str, float] | None = None, **options: Any
+    predictor: PredictorLike, scale: dict[str, float] | None = None, **options: Any
 ) -> PropagateFunction:
     """Make `src_core.propagation.propagate` with this predictor a `PropagateFunction`.
 
@@ -174,8 +174,6 @@ def propagation_of(
     ----------
     predictor
         The predictor.
-    axes
-        Several are fused by `propagate_axes`, which needs to know the scale.
     scale
         Size of a voxel along every axis in micrometers, if it is known.
     **options
@@ -183,7 +181,7 @@ def propagation_of(
     """
 
     def run(volume: NDArray[Any], z0: int, mask: Mask) -> Mask:
-        from src_core.propagation import propagate, propagate_axes
+        from src_core.propagation import propagate
         from src_core.volumes import open_volume
 
         found = np.zeros(volume.shape[:3], np.bool_)
@@ -192,9 +190,7 @@ def propagation_of(
             return found
         units = None if scale is None else "micrometer"
         opened = open_volume(volume, axes="zyx" if volume.ndim == 3 else None, scale=scale, units=units)
-        asked = (cast("Predictor", predictor), opened, {z0: {1: mask}})
-        steps = propagate(*asked, **options) if axes == "z" else propagate_axes(*asked, axes, **options)
-        for step in steps:
+        for step in propagate(cast("Predictor", predictor), opened, {z0: {1: mask}}, **options):
             if 1 in step.masks and step.index != z0:
                 found[step.index] = step.masks[1]
         return found

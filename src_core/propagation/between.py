@@ -53,6 +53,11 @@ class Placed:
             self._with_mask(identity, planes[above]) if above < len(planes) else None,
         )
 
+    def leaves(self, identity: int, index: int, direction: int) -> bool:
+        """Say whether a plane is an anchor with a mask, and nobody has said where the object is farther on."""
+        masked = self.has(identity, index) and (identity, index) not in self._empty
+        return masked and self.sides(identity, index)[direction > 0] is None
+
     def between(self, identity: int, index: int) -> tuple[int, int] | None:
         """Return the anchors with a mask on either side of a plane, None where one is missing."""
         below, above = self.sides(identity, index)

@@ -17,6 +17,7 @@ from src_core.masks import Mask, iou, resized
 from src_core.predictor import Predictor
 from src_core.prompts import Prompts
 from src_core.propagation.crossing import Crossed, Lane, read_crossing
+from src_core.propagation.settings import PropagationSettings
 from src_core.types import PlaneRef
 from src_core.volumes import Volume
 from src_core.volumes.isotropic import Stretched
@@ -65,11 +66,26 @@ class Reach:
         return self.weight * float(np.clip((left + 0.5) / self.soft, -1, 1))
 
 
+def has_sides(volume: Volume) -> bool:
+    """Say whether a volume can be looked at across its slices: how far apart they are must be known."""
+    return len(volume.spatial_axes) == 3 and volume.is_scaled
+
+
 def worth_it(volume: Volume, axis: str) -> bool:
-    """Say whether planes across the slices along an axis show ends better than a walk does."""
-    if len(volume.spatial_axes) < 3 or not volume.is_scaled:
-        return False
-    return volume.scale[axis] >= WORTH_IT * min(volume.scale[a] for a in volume.plane_axes(axis))
+    """Say whether planes across the slices along an axis show ends better than a walk does, before it begins."""
+    return has_sides(volume) and volume.scale[axis] >= WORTH_IT * min(
+        volume.scale[a] for a in volume.plane_axes(axis)
+    )
+
+
+def second_look(
+    predictor: Predictor, volume: Volume, axis: str, settings: PropagationSettings
+) -> tuple[str, ...]:
+    """Return the axes along which what a walk has found is looked at again; see `across`."""
+    if settings.across is not None:
+        return settings.across
+    known = settings.sides and predictor.continuity is not None and has_sides(volume)
+    return volume.plane_axes(axis) if known else ()
 
 
 class Reaches:

@@ -99,7 +99,7 @@ def request_of(
         "prompts": asked,
         "planes": [axis, start, stop, t, c],
         "scale": known_scale(volume),
-        "settings": asdict(settings) | {"cues": None if settings.cues is None else list(settings.cues)},
+        "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
     }
 
 

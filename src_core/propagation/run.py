@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from src_core.embedding import Embedding
+from src_core.errors import PromptError
 from src_core.predictor import Predictor
+from src_core.propagation.across import SecondLook
 from src_core.propagation.anchors import Anchors, checked_anchors
 from src_core.propagation.settings import PropagationSettings, Step
 from src_core.propagation.tracks import PropagationState
@@ -67,7 +69,7 @@ def propagate(
     ------
     PromptError
         An anchor or the range lies outside the stack; an anchor is no mask, does not fit the plane, or all of an
-        object are empty.
+        object are empty; the second look is to go along axes that are not those of the planes.
     """
     walk = Walk(
         predictor,
@@ -80,5 +82,25 @@ def propagate(
     )
     walk.embed, walk.checkpoint, walk.overlapping = embed or walk.embed, checkpoint, overlapping
     planes = volume.planes(axis, start, stop)
+    check_axes(volume, axis, walk.across)
     # Not a generator itself: bad arguments are refused at once.
-    return walk.steps(planes[0], planes[-1], resume)
+    return _steps(walk, planes[0], planes[-1], resume)
+
+
+def _steps(walk: Walk, first: int, last: int, resume: PropagationState | None) -> Iterator[Step]:
+    looks = 0
+    if resume is not None and resume.direction == 0:
+        walk.found, looks = resume.found, resume.index
+    else:
+        yield from walk.steps(first, last, resume)
+    if walk.across:
+        yield from SecondLook(walk, first, last).steps(looks)
+
+
+def check_axes(volume: Volume, axis: str, across: tuple[str, ...]) -> None:
+    """Raise `PromptError` unless an axis and those across are different spatial axes of a volume."""
+    axes = (axis, *across)
+    if len(set(axes)) < len(axes) or set(axes) - set(volume.spatial_axes):
+        raise PromptError(
+            f"axes to fuse are different ones of {''.join(volume.spatial_axes)}, got {''.join(axes)!r}"
+        )

@@ -12,8 +12,9 @@ from src_core.labels import LabelVolume, check_target, create_own_labels
 from src_core.locks import sole_writer
 from src_core.predictor import Predictor
 from src_core.propagation.anchors import PromptsByPlane, anchor_masks, unanswered
+from src_core.propagation.reach import second_look
 from src_core.propagation.request import checked_prompts, may_write, plain_prompts, request_of
-from src_core.propagation.run import propagate
+from src_core.propagation.run import check_axes, propagate
 from src_core.propagation.settings import PropagationSettings, Step
 from src_core.propagation.store import RunStore
 from src_core.propagation.tracks import PropagationState
@@ -111,6 +112,7 @@ def propagate_to_labels(
     check_target(volume, out)
     prompts = plain_prompts(prompts)
     count = checked_prompts(volume, prompts, axis, start, stop)
+    check_axes(volume, axis, settings.across or ())
     request = request_of(predictor, volume, prompts, axis, start, stop, t, c, settings)
     # Embeddings from disk are rounded: a run that begins with them ends with them.
     request["embeddings"] = "as computed" if embed is None else "stored"
@@ -171,12 +173,15 @@ class _Run:
         """Write what is left of the planes from the first to before the second; say whether that is all of them."""
         start, stop = planes
         low, high = min(self.anchors), max(self.anchors)
-        up, total = stop - low, stop - low + high - start + 1
+        up, visits = stop - low, stop - low + high - start + 1
+        # A second look takes about as long as the first.
+        total = visits * (2 if second_look(self.predictor, self.volume, axis, settings) else 1)
 
         def checkpoint(state: PropagationState) -> None:
             self.store.save(state, {str(k): asdict(o) for k, o in self.objects.items()})
-            done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
-            self._tell(done, total)
+            if state.direction:
+                done = state.index - low + 1 if state.direction > 0 else up + high - state.index + 1
+                self._tell(done, total)
 
         steps = propagate(
             self.predictor,
@@ -199,6 +204,8 @@ class _Run:
             if step.masks:
                 self.labels.write_plane(axis, step.index, step.masks, t=t)
             note_step(self.objects, step)
+            if step.again is not None:
+                self._tell(visits + int(step.again * visits), total)
         return False
 
     def _tell(self, done: int, total: int) -> None:
@@ -220,6 +227,7 @@ def note_step(objects: dict[int, ObjectReport], step: Step) -> None:
     for k in (k for k, mask in step.masks.items() if mask.any()):
         report = objects.setdefault(k, ObjectReport(step.index, step.index))
         report.first, report.last = min(report.first, step.index), max(report.last, step.index)
+        report.stops = [stop for stop in report.stops if stop[0] != step.index]  # it goes on after all
         if not step.anchor:
             report.scores[step.index] = round(step.scores[k], 4)
     for k, reason in step.stopped.items():

@@ -35,8 +35,11 @@ class PropagationSettings:
     follow
         Whether masks follow the picture where all of it jumps from one plane to the next.
     sides
-        Whether planes across the stack have a say in where an object ends. Only networks with a
-        `Predictor.continuity` are asked, and only where the file says that the planes lie far apart.
+        Whether planes across the stack have a say: in where an object ends, where the planes lie far apart, and in a
+        second look at all that was found. Only networks with a `Predictor.continuity` are asked, and only where the
+        file says how large voxels are.
+    across
+        Along which axes the second look goes; None for what `sides` says, () for none at all.
     waists
         Whether what had grown again before an object ended is taken back, and its last mask closes; see `held`. Only
         with a `Predictor.continuity`.
@@ -52,6 +55,7 @@ class PropagationSettings:
     max_growth: float = 3.0
     follow: bool = True
     sides: bool = True
+    across: tuple[str, ...] | None = None
     waists: bool = True
     interpolate_below: float = 0.35
 
@@ -71,7 +75,8 @@ class Step:
     """What happened on one plane.
 
     A plane may come several times, each time with other objects, or without any: where nothing came of it, or
-    where answers wait for those from the other side, or to be sure that they are not taken back.
+    where answers wait for those from the other side, or to be sure that they are not taken back. In the second look
+    it comes again with objects whose masks it changes, or which now end elsewhere.
 
     Attributes
     ----------
@@ -87,6 +92,8 @@ class Step:
         Object id -> how sure it is, 0 to 1, that the object is not on this plane, where propagation found so.
     anchor
         True where the masks are the caller's own.
+    again
+        In the second look, how much of it is done, 0 to 1; else None.
     """
 
     index: int
@@ -95,6 +102,7 @@ class Step:
     stopped: dict[int, str] = field(default_factory=dict)
     ends: dict[int, float] = field(default_factory=dict)
     anchor: bool = False
+    again: float | None = None
 
 
 def confidence(candidates: Candidates) -> float:

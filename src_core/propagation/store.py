@@ -18,7 +18,7 @@ from src_core.errors import SessionError
 from src_core.labels.files import disk_errors
 from src_core.masks import Mask, PackedMask
 from src_core.propagation.anchors import Anchors
-from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
+from src_core.propagation.tracks import Crop, PropagationState, Slabs, Track, Waiting
 
 FOLDER = ".napari-sam-run"
 """Inside the label group, so that whoever replaces the labels removes the state that belongs to them."""
@@ -29,8 +29,9 @@ Arrays = dict[str, NDArray[Any]]
 class RunStore:
     """The state of one unfinished run.
 
-    A crop that waits is written once, with the plane it was made on; the state proper holds the tracks only,
-    so that a checkpoint costs the same at the end of a long stretch as at its beginning.
+    A crop that waits is written once, with the plane it was made on, and so is what a second look will need of a plane;
+    the state proper holds the tracks only, so that a checkpoint costs the same at the end of a long stretch as at its
+    beginning.
 
     Parameters
     ----------
@@ -88,6 +89,8 @@ class RunStore:
                 for k, crop in new.items():
                     crops |= _crop_arrays(str(k), crop)
                 self.replace(f"waiting-{state.index}.npz", packed(crops))
+            if state.direction and (seen := _seen_on(state)):
+                self.replace(f"found-{state.index}.npz", packed(seen))
             self.replace("state.npz", packed(arrays))
 
     def load(self) -> tuple[PropagationState, dict[str, Any]] | None:
@@ -113,7 +116,17 @@ class RunStore:
             if plane <= index if direction > 0 else plane < index:
                 crops = self.read(path.name)
                 waiting |= {(int(key), plane): _crop_from(crops, key) for key in keys(crops)}
-        return PropagationState(direction, index, tracks, waiting), notes
+        return PropagationState(direction, index, tracks, waiting, self._found()), notes
+
+    def _found(self) -> dict[int, Slabs]:
+        """Return what was found on all planes; on those after the state's, the same will be found again."""
+        found: dict[int, Slabs] = {}
+        for path in self.folder.glob("found-*.npz"):
+            arrays = self.read(path.name)
+            for key in keys(arrays):
+                slab = mask_from(arrays, key), float(arrays[f"{key}.score"])
+                found.setdefault(int(key), {})[int(path.stem.split("-")[1])] = slab
+        return found
 
     def finish(self) -> None:
         """Remove the state: the labels are complete."""
@@ -177,6 +190,16 @@ def packed(arrays: Arrays) -> bytes:
 def keys(arrays: Arrays) -> list[str]:
     """Return the keys of all masks in arrays, in order."""
     return [name.removesuffix(".bits") for name in arrays if name.endswith(".bits")]
+
+
+def _seen_on(state: PropagationState) -> Arrays:
+    """Return what was found on a state's plane, as arrays."""
+    arrays: Arrays = {}
+    for k, slabs in state.found.items():
+        if state.index in slabs:
+            mask, score = slabs[state.index]
+            arrays |= mask_arrays(str(k), mask) | {f"{k}.score": np.array(score, np.float64)}
+    return arrays
 
 
 def mask_arrays(key: str, mask: PackedMask) -> Arrays:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,8 @@ class Crop:
 
 Waiting = dict[tuple[int, int], Crop]
 """(object id, plane) -> the answer that waits there."""
+Slabs = dict[int, tuple[PackedMask, float]]
+"""Plane -> an object's mask there, and the confidence in it, 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +110,18 @@ class PropagationState:
     Attributes
     ----------
     direction, index
-        1 on the way up, -1 on the way down, and the last plane that is done.
+        1 on the way up, -1 on the way down, and the last plane that is done; or 0 in the second look, and how many
+        groups of objects are done.
     tracks
         Object id -> the object on its way.
     waiting
         Answers of the way up between two anchors that the way down has not reached.
+    found
+        Object id -> what was found beside its anchors, where a second look will need it.
     """
 
     direction: int
     index: int
     tracks: dict[int, Track]
     waiting: Waiting
+    found: dict[int, Slabs] = field(default_factory=dict)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from src_core.continuity import Memory
 from src_core.embedding import Embedding
-from src_core.masks import Mask
+from src_core.masks import Mask, PackedMask
 from src_core.predictor import Predictor
 from src_core.propagation.between import UNSEEN, Placed, blend, interpolated
 from src_core.propagation.held import Held, Settled
 from src_core.propagation.motion import STILL, Shift, moved_picture
 from src_core.propagation.pictures import Pictures
-from src_core.propagation.reach import Reaches, worth_it
+from src_core.propagation.reach import Reaches, second_look, worth_it
 from src_core.propagation.settings import (
     PropagationSettings,
     Step,
@@ -22,9 +22,11 @@ from src_core.propagation.settings import (
     exclusive,
     verdict,
 )
-from src_core.propagation.tracks import Crop, PropagationState, Track, Waiting
+from src_core.propagation.tracks import Crop, PropagationState, Slabs, Track, Waiting
 from src_core.types import Candidates, PlaneRef
 from src_core.volumes import Volume
+
+DENIED = "you have said that it is not here"
 
 
 @dataclass(eq=False)
@@ -70,6 +72,8 @@ class Walk:
     ----------
     embed, checkpoint, overlapping
         As there; to be set before the first step.
+    across, found
+        Along which axes a second look goes, and what it will need: what there is of each object beside its anchors.
     """
 
     def __init__(
@@ -87,10 +91,12 @@ class Walk:
         self.embed: Callable[[int], Embedding] = self._embed
         self.checkpoint: Callable[[PropagationState], None] | None = None
         self.overlapping = False
+        self.found: dict[int, Slabs] = {}
         self.pictures = Pictures(volume, axis, t, c)
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))
         self.placed = Placed(anchors)
+        self.across = second_look(predictor, volume, axis, settings)
         looks = settings.sides and predictor.continuity is not None and worth_it(volume, axis)
         self.reaches = Reaches(predictor, volume, axis, t, c) if looks else None
 
@@ -107,6 +113,7 @@ class Walk:
         downwards = range(max(self.anchors), first - 1, -1)
         waiting = {} if resume is None else dict(resume.waiting)
         tracks = {} if resume is None else dict(resume.tracks)
+        self.found = {} if resume is None else resume.found
         if resume is None or resume.direction > 0:
             rest = upwards if resume is None else range(resume.index + 1, last + 1)
             yield from (_within(s, first, last) for s in self._sweep(rest, 1, tracks, waiting))
@@ -132,7 +139,7 @@ class Walk:
                 self._fill(here, waiting)
             if index == order[-1]:
                 leaving = [k for k in here.step.masks if self.placed.between(k, index) is None]
-                here.step.stopped.update(dict.fromkeys(leaving, self._border(index)))
+                here.step.stopped.update(dict.fromkeys(leaving, self.border(index)))
             state = PropagationState(direction, index, dict(tracks), dict(waiting))
             settled = list(held.add(here.told(), state, here.past))
             yield from self._settle(settled)
@@ -149,7 +156,7 @@ class Walk:
             if mask.any():
                 tracks[identity] = Track.start(mask, self._memory(here.index, mask))
             elif tracks.pop(identity, None) is not None:
-                here.step.stopped[identity] = "you have said that it is not here"
+                here.step.stopped[identity] = DENIED
 
     def _carry(self, here: _Here, tracks: dict[int, Track], waiting: Waiting, held: Held) -> None:
         """Look for the objects that are on their way, and let those go from `tracks` that have ended."""
@@ -199,13 +206,20 @@ class Walk:
     def _settle(self, planes: Iterable[Settled]) -> Iterator[Step]:
         """Yield the steps on planes to which nothing more will happen, and then tell their states."""
         for step, state in planes:
-            if step is not None and self.overlapping:
+            if step is not None:
+                if not self.overlapping:
+                    anchors = self.anchors.get(step.index, {}).values()
+                    step = replace(step, masks=exclusive(step.masks, step.scores, anchors))
+                self._note(step)
                 yield step
-            elif step is not None:
-                anchors = self.anchors.get(step.index, {}).values()
-                yield replace(step, masks=exclusive(step.masks, step.scores, anchors))
             if self.checkpoint is not None:
-                self.checkpoint(state)
+                self.checkpoint(replace(state, found=self.found))
+
+    def _note(self, step: Step) -> None:
+        """Remember what was found, for the second look."""
+        for k, mask in step.masks.items() if self.across else ():
+            if mask.any():
+                self.found.setdefault(k, {})[step.index] = PackedMask.of(mask), step.scores[k]
 
     def _behind(self, order: range, direction: int, tracks: dict[int, Track]) -> dict[int, list[int]]:
         """Return the anchors, and of which objects, that a run which goes on with `order` does not come by."""
@@ -223,7 +237,7 @@ class Walk:
         leaving = {
             k: mask
             for k, mask in self.anchors.get(index, {}).items()
-            if k in objects and mask.any() and self.placed.sides(k, index)[direction > 0] is None
+            if k in objects and self.placed.leaves(k, index, direction)
         }
         for _ in self.reaches.look(index, leaving):
             yield Step(index, {}, {})
@@ -252,7 +266,8 @@ class Walk:
                 if drawn.any():
                     masks[k], scores[k] = drawn, scores.get(k, UNSEEN)
 
-    def _border(self, index: int) -> str:
+    def border(self, index: int) -> str:
+        """Say why objects end on the last plane of a walk."""
         at_end = index in (0, self.volume.n_planes(self.axis) - 1)
         return f"the {'stack' if at_end else 'range'} ends here"
 

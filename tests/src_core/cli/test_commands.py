@@ -209,12 +209,8 @@ def test_propagate_along_all_axes(run: Run, stack: Path, weights: Path, tmp_path
     assert "object 1: z=" in found.stdout and "wrote" in found.stdout
     labels = np.asarray(LabelVolume.open(tmp_path / "a.ome.zarr").array[:])
     assert labels[2].any() and labels.any((1, 2)).sum() > 1
-    for wrong, words in (
-        (("--axes", "zz"), "axes to fuse"),
-        (("--axes", "zyx", "--range", "1:3"), "--range"),
-    ):
-        refused = run("propagate", stack, "--point", "2,22,18", *wrong, *options, "--overwrite")
-        assert refused.exit_code == 2 and words in refused.output
+    refused = run("propagate", stack, "--point", "2,22,18", "--axes", "zz", *options, "--overwrite")
+    assert refused.exit_code == 2 and "axes to fuse" in refused.output
     assert np.array_equal(LabelVolume.open(tmp_path / "a.ome.zarr").array[:], labels)
 
 

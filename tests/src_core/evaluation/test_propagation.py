@@ -94,7 +94,6 @@ def test_a_predictor_goes_through_the_librarys_propagation(
 
     propagation, volumes = types.ModuleType("propagation"), types.ModuleType("volumes")
     propagation.propagate = propagate  # type: ignore[attr-defined]
-    propagation.propagate_axes = None  # type: ignore[attr-defined]
     volumes.open_volume = lambda array, axes, scale, units: ("opened", axes, scale)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "src_core.propagation", propagation)
     monkeypatch.setitem(sys.modules, "src_core.volumes", volumes)
