@@ -109,7 +109,10 @@ def propagate_session(
             doubt = Doubt(anchors)
             for step in _steps(session, embeddings, anchors, (low, high), axis, t, settings):
                 plane = PlaneRef(axis, step.index, t)
-                if not step.anchor:
+                undone = (
+                    step.again is not None and edit.interrupted
+                )  # it would add to what is no longer there
+                if not (step.anchor or undone):
                     session.write_step(edit, plane, step.masks, doubt.scores(step), step.ends)
                     left.seen(step)
                     _note_ends(ended, step)

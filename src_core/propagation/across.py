@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 from src_core.masks import Box, Mask, PackedMask, innermost, resized
 from src_core.propagation.ballot import Ballot
 from src_core.propagation.blocks import Block, Members, grouped, longest, read_block
-from src_core.propagation.settings import Step, exclusive
+from src_core.propagation.settings import Step
 from src_core.propagation.tracks import PropagationState, Slabs
 from src_core.propagation.walk import DENIED, Walk
 
@@ -59,8 +59,11 @@ class SecondLook:
 
         Objects of which nothing is left open are none of them.
         """
-        known = {k: self._known(k) for k in self._walk.placed.objects if any(True for _ in self._open(k))}
-        objects = {k: slabs for k, slabs in known.items() if longest(slabs) <= LARGEST_PX}
+        objects: dict[int, Slabs] = {}
+        for k in self._walk.placed.objects:
+            if any(True for _ in self._open(k)) and longest(slabs := self._known(k)) <= LARGEST_PX:
+                objects[k] = slabs
+            yield Step(self._first, {}, {}, again=0.0)
         groups = grouped(self._walk.volume, self._walk.axis, objects)
         looked, count = 0, max(1, len(objects))
         for number, members in enumerate(groups, start=1):
@@ -71,8 +74,9 @@ class SecondLook:
             if revised is not None:
                 yield from self._told(revised, looked / count)
             yield Step(self._first, {}, {}, again=looked / count)
-            if self._walk.checkpoint is not None:
-                self._walk.checkpoint(PropagationState(0, number, {}, {}, self._walk.found))
+            walk = self._walk
+            if walk.checkpoint is not None:
+                walk.checkpoint(PropagationState(0, number, {}, {}, walk.found, walk.revised))
 
     def _paused(
         self, members: Members, low: float, high: float
@@ -117,29 +121,27 @@ class SecondLook:
         block = yield from read_block(walk.volume, walk.axis, walk.t, walk.c, members)
         if block is None:
             return None
-        own = {k: mask for k, slabs in members.objects.items() if (mask := block.lay(slabs)).any()}
-        across: dict[int, dict[str, Slabs]] = {k: {} for k in own}
+        across: dict[int, dict[str, Slabs]] = {k: {} for k in members.objects}
         for axis in self._axes:
-            found = yield from self._walked(block, axis, members, own)
-            for k in own:
+            found = yield from self._walked(block, axis, members)
+            for k in members.objects:
                 across[k][axis] = found.get(k, {})
         revised = {1: _Revised(), -1: _Revised()}
-        for k, mask in own.items():
+        for k, slabs in members.objects.items():
             if any(across[k].values()):
-                ballot = Ballot.of(block, mask, across[k])
+                ballot = Ballot.of(block, block.lay(slabs), across[k])
                 for planes in self._open(k):
-                    self._revise(revised[planes.step], k, ballot, members.objects[k], planes)
+                    self._revise(revised[planes.step], k, ballot, slabs, planes)
             yield
         return revised
 
-    def _walked(
-        self, block: Block, axis: str, members: Members, own: dict[int, Mask]
-    ) -> Generator[None, None, dict[int, Slabs]]:
+    def _walked(self, block: Block, axis: str, members: Members) -> Generator[None, None, dict[int, Slabs]]:
         """Walk along rows or columns of a block from where its slices show the objects."""
         d, planes = "zyx".index(axis), block.across(axis)
         starts: dict[int, dict[int, Mask]] = defaultdict(dict)
-        for k, mask in own.items():
-            at = _middle(block, d, members.objects[k], mask)
+        for k, slabs in members.objects.items():
+            mask = block.lay(slabs)  # not kept: objects may be many
+            at = _middle(block, d, slabs, mask)
             if at is not None:
                 start = resized(np.take(mask, at * block.stride, d), planes.plane_shape(axis))
                 if start.any():
@@ -170,16 +172,22 @@ class SecondLook:
                 if (mask != was).any():
                     whole = packed.unpack()
                     whole[box[0] : box[2], box[1] : box[3]] = mask
-                    revised.masks[z][k] = PackedMask.of(whole), score
+                    self._note(revised, z, k, PackedMask.of(whole), score)
             else:
                 mask = self._added(ballot, z, k, before)
                 if not 0 < np.count_nonzero(mask) <= least:  # beyond its end an object only closes
                     break
                 sure = WORTH * (2 * ballot.support(z, mask) - 1)
-                revised.masks[z][k] = PackedMask.of(mask, box[:2], shape), sure
+                self._note(revised, z, k, PackedMask.of(mask, box[:2], shape), sure)
             before, last, least = mask, z, min(least, np.count_nonzero(mask))
-        if last not in slabs:
+        if last not in slabs or k in revised.masks.get(last, {}):
             self._end(revised, k, ballot, before, last, planes)
+
+    def _note(self, revised: _Revised, z: int, k: int, mask: PackedMask, score: float) -> None:
+        revised.masks[z][k] = mask, score
+        self._walk.revised.setdefault(k, {})[z] = mask, score
+        if z in self._there:
+            self._there[z].append((k, mask))
 
     def _reshaped(self, ballot: Ballot, z: int, k: int, was: Mask, score: float) -> Mask:
         """Return what becomes of a mask (h, w) that the walk has found; it does not vanish."""
@@ -196,10 +204,10 @@ class SecondLook:
         return self._free(z, k, ballot.box, _touching(ballot.on(z, None, 0.0) > 0, before))
 
     def _end(self, revised: _Revised, k: int, ballot: Ballot, mask: Mask, last: int, planes: range) -> None:
-        """Note why an object that now goes further than the walk ends after its last slice."""
+        """Note why an object whose last slice is new ends after it."""
         beyond = last + planes.step
         if last == planes[-1]:
-            denied = self._walk.placed.has(k, beyond)
+            denied = self._first <= beyond <= self._last and self._walk.placed.has(k, beyond)
             where, why = (beyond, DENIED) if denied else (last, self._walk.border(last))
             revised.stopped[where][k] = why, None
         else:
@@ -220,8 +228,11 @@ class SecondLook:
         """Return whose masks are on a slice."""
         if z not in self._there:
             given = {k: PackedMask.of(m) for k, m in self._walk.anchors.get(z, {}).items() if m.any()}
-            walked = {k: slabs[z][0] for k, slabs in self._walk.found.items() if z in slabs}
-            self._there[z] = list((walked | given).items())
+            walk = self._walk
+            known = [
+                (k, slabs[z][0]) for k, slabs in (*walk.found.items(), *walk.revised.items()) if z in slabs
+            ]
+            self._there[z] = [*known, *given.items()]
         return self._there[z]
 
     def _told(self, revised: dict[int, _Revised], share: float) -> Iterator[Step]:
@@ -230,12 +241,10 @@ class SecondLook:
             within = {z for z in (*what.masks, *what.stopped) if self._first <= z <= self._last}
             for z in sorted(within, key=lambda z: direction * z):
                 packed, stopped = what.masks.get(z, {}), what.stopped.get(z, {})
-                masks = {k: mask.unpack() for k, (mask, _) in packed.items()}
-                scores = {k: score for k, (_, score) in packed.items()}
                 yield Step(
                     z,
-                    masks if self._walk.overlapping else exclusive(masks, scores, ()),
-                    scores,
+                    {k: mask.unpack() for k, (mask, _) in packed.items()},
+                    {k: score for k, (_, score) in packed.items()},
                     {k: why for k, (why, _) in stopped.items()},
                     {k: absence for k, (_, absence) in stopped.items() if absence is not None},
                     again=share,
@@ -246,7 +255,8 @@ def _middle(block: Block, d: int, slabs: Slabs, own: Mask) -> int | None:
     """Return which plane along rows (d is 1) or columns (2) goes through the middle of an object, if any meets it."""
     widest, _ = max(slabs.values(), key=lambda slab: (slab[1] == 1, slab[0].area))
     low, factor = block.span[d][0], block.reduced[d - 1]
-    wanted = (innermost(widest.unpack())[d - 1] - low) / factor / block.stride
+    inside = innermost(widest.crop())[d - 1] + widest.box[d - 1]
+    wanted = (inside - low) / factor / block.stride
     crossed = np.asarray(own.any(tuple({0, 1, 2} - {d})))
     meets = np.flatnonzero(crossed[:: block.stride])
     return int(meets[np.abs(meets - wanted).argmin()]) if len(meets) else None

@@ -14,7 +14,7 @@ from src_core.masks import Box, Mask
 from src_core.propagation.blocks import Block, Span
 from src_core.propagation.tracks import Slabs
 
-AWAY = 0.5
+AWAY = 0.55
 """How sure a walk is of a plane that it did not reach; of one that it did reach it says itself."""
 
 
@@ -46,7 +46,7 @@ class Ballot:
         span = _span(own, block, across)
         votes = np.zeros([stop - first for first, stop in span], np.float32)
         for axis, slabs in across.items():
-            votes += _votes(slabs, "zyx".index(axis), span, block.stride)
+            votes += _votes(slabs, "zyx".index(axis), span, block)
         return cls(block, span, votes, len(across))
 
     @property
@@ -110,17 +110,18 @@ def _span(own: Mask, block: Block, across: Mapping[str, Slabs]) -> Span:
     return (low[0], high[0]), (low[1], high[1]), (low[2], high[2])
 
 
-def _votes(slabs: Slabs, d: int, span: Span, stride: int) -> NDArray[np.float32]:
+def _votes(slabs: Slabs, d: int, span: Span, block: Block) -> NDArray[np.float32]:
     """Return the votes of a walk along rows (d is 1) or columns (2); between its planes they are interpolated."""
     first, stop = span[d]
-    planes = range(first // stride, (stop - 1) // stride + 2)
+    planes = range(first // block.stride, (stop - 1) // block.stride + 2)
     (z0, z1), (other0, other1) = span[0], span[3 - d]
     votes = np.full((len(planes), z1 - z0, other1 - other0), -AWAY, np.float32)
-    for i, (mask, score) in slabs.items():
-        if i in planes:
-            inside = mask.unpack()[z0:z1, other0:other1]
-            votes[i - planes[0]] = np.where(inside, score, -score)
-    places = np.arange(first, stop) / stride - planes[0]
+    rim = (block.shape[d] - 1) // block.stride
+    for n, i in enumerate(planes):
+        if (slab := slabs.get(min(i, rim))) is not None:  # beyond its last plane, a block is as on it
+            mask, score = slab
+            votes[n] = np.where(mask.unpack()[z0:z1, other0:other1], score, -score)
+    places = np.arange(first, stop) / block.stride - planes[0]
     low = places.astype(np.intp)
     weight = (places - low).astype(np.float32)[:, None, None]
     between = votes[low] * (1 - weight) + votes[low + 1] * weight

@@ -49,13 +49,6 @@ class Members:
     span: Span
 
     @property
-    def size(self) -> int:
-        """Voxels of its block."""
-        reduce = max(1, self.thin // STRIDE)
-        deep, tall, wide = (high - low for low, high in self.span)
-        return deep * (tall // reduce) * (wide // reduce)
-
-    @property
     def planes(self) -> int:
         """How many planes are read and walked at most."""
         deep, tall, wide = (high - low for low, high in self.span)
@@ -65,17 +58,27 @@ class Members:
 def grouped(volume: Volume, axis: str, objects: dict[int, Slabs]) -> list[Members]:
     """Put objects (id -> what was found of them, not nothing) together whose surroundings overlap."""
     groups: list[Members] = []
-    samples = 3 if volume.rgb else 1
+    spans, thins = np.zeros((len(objects), 3, 2), np.int64), np.zeros(len(objects), np.int64)
+    most = MOST_BYTES // (3 if volume.rgb else 1)
     for k, slabs in objects.items():
-        own = Members({k: slabs}, thinning(slabs), _span(volume, axis, slabs))
-        for group in groups:
-            both = Members(group.objects | own.objects, own.thin, _union(group.span, own.span))
-            if group.thin == own.thin and both.size <= min(group.size + own.size, MOST_BYTES // samples):
-                group.objects, group.span = both.objects, both.span
-                break
-        else:
-            groups.append(own)
+        own, thin, n = np.array(_span(volume, axis, slabs)), thinning(slabs), len(groups)
+        both = np.stack([np.minimum(spans[:n, :, 0], own[:, 0]), np.maximum(spans[:n, :, 1], own[:, 1])], -1)
+        voxels = _voxels(both, thin)
+        fits = (voxels <= _voxels(spans[:n], thin) + _voxels(own, thin)) & (voxels <= most)
+        place = next(iter(np.flatnonzero(fits & (thins[:n] == thin))), n)
+        if place == n:
+            groups.append(Members({}, thin, ((0, 0), (0, 0), (0, 0))))
+        groups[place].objects[k] = slabs
+        spans[place], thins[place] = own if place == n else both[place], thin
+    for group, ((z0, z1), (y0, y1), (x0, x1)) in zip(groups, spans.tolist(), strict=False):
+        group.span = (z0, z1), (y0, y1), (x0, x1)
     return groups
+
+
+def _voxels(spans: NDArray[np.int64], thin: int) -> NDArray[np.int64]:
+    """Return how many voxels blocks have that show spans (..., 3, 2)."""
+    deep, tall, wide = np.moveaxis(spans[..., 1] - spans[..., 0], -1, 0)
+    return np.asarray(deep * tall * wide // max(1, thin // STRIDE) ** 2)
 
 
 def _span(volume: Volume, axis: str, slabs: Slabs) -> Span:
@@ -90,11 +93,6 @@ def _span(volume: Volume, axis: str, slabs: Slabs) -> Span:
         (max(0, int(a) - m), min(volume.sizes[name], int(b) + m))
         for a, b, m, name in zip(low, high, margins, axes, strict=True)
     )
-    return first, second, third
-
-
-def _union(a: Span, b: Span) -> Span:
-    first, second, third = ((min(p[0], q[0]), max(p[1], q[1])) for p, q in zip(a, b, strict=True))
     return first, second, third
 
 

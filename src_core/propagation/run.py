@@ -90,7 +90,7 @@ def propagate(
 def _steps(walk: Walk, first: int, last: int, resume: PropagationState | None) -> Iterator[Step]:
     looks = 0
     if resume is not None and resume.direction == 0:
-        walk.found, looks = resume.found, resume.index
+        walk.found, walk.revised, looks = resume.found, resume.revised, resume.index
     else:
         yield from walk.steps(first, last, resume)
     if walk.across:
@@ -98,9 +98,9 @@ def _steps(walk: Walk, first: int, last: int, resume: PropagationState | None) -
 
 
 def check_axes(volume: Volume, axis: str, across: tuple[str, ...]) -> None:
-    """Raise `PromptError` unless an axis and those across are different spatial axes of a volume."""
+    """Raise `PromptError` unless an axis and those across it, if any, are different spatial axes of a volume."""
     axes = (axis, *across)
-    if len(set(axes)) < len(axes) or set(axes) - set(volume.spatial_axes):
+    if across and (len(set(axes)) < len(axes) or set(axes) - set(volume.spatial_axes)):
         raise PromptError(
             f"axes to fuse are different ones of {''.join(volume.spatial_axes)}, got {''.join(axes)!r}"
         )

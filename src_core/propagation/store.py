@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,10 @@ class RunStore:
                 for k, crop in new.items():
                     crops |= _crop_arrays(str(k), crop)
                 self.replace(f"waiting-{state.index}.npz", packed(crops))
-            if state.direction and (seen := _seen_on(state)):
+            if state.direction and (seen := _slab_arrays(state.found, {state.index})):
                 self.replace(f"found-{state.index}.npz", packed(seen))
+            if state.revised:
+                self.replace("revised.npz", packed(_slab_arrays(state.revised)))
             self.replace("state.npz", packed(arrays))
 
     def load(self) -> tuple[PropagationState, dict[str, Any]] | None:
@@ -116,16 +118,20 @@ class RunStore:
             if plane <= index if direction > 0 else plane < index:
                 crops = self.read(path.name)
                 waiting |= {(int(key), plane): _crop_from(crops, key) for key in keys(crops)}
-        return PropagationState(direction, index, tracks, waiting, self._found()), notes
+        # On planes after the state's, the same will be found again.
+        found = self._slabs(sorted(self.folder.glob("found-*.npz")))
+        revised = {} if direction else self._slabs(sorted(self.folder.glob("revised.npz")))
+        return PropagationState(direction, index, tracks, waiting, found, revised), notes
 
-    def _found(self) -> dict[int, Slabs]:
-        """Return what was found on all planes; on those after the state's, the same will be found again."""
+    def _slabs(self, paths: Iterable[Path]) -> dict[int, Slabs]:
+        """Return object id -> what files hold of it."""
         found: dict[int, Slabs] = {}
-        for path in self.folder.glob("found-*.npz"):
+        for path in paths:
             arrays = self.read(path.name)
             for key in keys(arrays):
+                identity, plane = (int(n) for n in key.split("/"))
                 slab = mask_from(arrays, key), float(arrays[f"{key}.score"])
-                found.setdefault(int(key), {})[int(path.stem.split("-")[1])] = slab
+                found.setdefault(identity, {})[plane] = slab
         return found
 
     def finish(self) -> None:
@@ -192,13 +198,14 @@ def keys(arrays: Arrays) -> list[str]:
     return [name.removesuffix(".bits") for name in arrays if name.endswith(".bits")]
 
 
-def _seen_on(state: PropagationState) -> Arrays:
-    """Return what was found on a state's plane, as arrays."""
+def _slab_arrays(objects: Mapping[int, Slabs], planes: Container[int] | None = None) -> Arrays:
+    """Return masks with their confidence as arrays; of these planes, or of all."""
     arrays: Arrays = {}
-    for k, slabs in state.found.items():
-        if state.index in slabs:
-            mask, score = slabs[state.index]
-            arrays |= mask_arrays(str(k), mask) | {f"{k}.score": np.array(score, np.float64)}
+    for k, slabs in objects.items():
+        for plane, (mask, score) in slabs.items():
+            if planes is None or plane in planes:
+                key = f"{k}/{plane}"
+                arrays |= mask_arrays(key, mask) | {f"{key}.score": np.array(score, np.float64)}
     return arrays
 
 

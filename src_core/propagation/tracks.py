@@ -116,8 +116,8 @@ class PropagationState:
         Object id -> the object on its way.
     waiting
         Answers of the way up between two anchors that the way down has not reached.
-    found
-        Object id -> what was found beside its anchors, where a second look will need it.
+    found, revised
+        Object id -> what was found beside its anchors, where a second look will need it, and what that has made of it.
     """
 
     direction: int
@@ -125,3 +125,4 @@ class PropagationState:
     tracks: dict[int, Track]
     waiting: Waiting
     found: dict[int, Slabs] = field(default_factory=dict)
+    revised: dict[int, Slabs] = field(default_factory=dict)

@@ -72,8 +72,8 @@ class Walk:
     ----------
     embed, checkpoint, overlapping
         As there; to be set before the first step.
-    across, found
-        Along which axes a second look goes, and what it will need: what there is of each object beside its anchors.
+    across, found, revised
+        Along which axes a second look goes, what there is for it beside the anchors, and what it makes of that.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Walk:
         self.checkpoint: Callable[[PropagationState], None] | None = None
         self.overlapping = False
         self.found: dict[int, Slabs] = {}
+        self.revised: dict[int, Slabs] = {}
         self.pictures = Pictures(volume, axis, t, c)
         native = predictor.model.native_tiles
         self.cues = settings.cues if settings.cues is not None else (() if native else ("box",))

@@ -1,10 +1,10 @@
-"""How objects end: what planes across the slices are worth, taking back what grew again, and closing.
+"""How objects end: what planes across the slices are worth, taking back what grew again, closing, and looking again.
 
     python -m tests.benchmarks.bench_reach [--stacks 70] [--real ../shared/data]
 
 Objects of drawn stacks, from a slice on which they are known: the walk alone, and with planes through the object that
-say how far it reaches, less the slices beyond a waist, and with less on the last slice. Settings may be chosen on
-these; the protocol's objects of the real volumes are only reported.
+say how far it reaches, less the slices beyond a waist, with less on the last slice, and looked at again across the
+slices. Settings may be chosen on these; the protocol's objects of the real volumes are only reported.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from src_core.evaluation.datasets import Sample3D, objects_3d
 from src_core.evaluation.propagation import Evaluation3D, VolumeResult, propagate_object, propagation_of
 from src_core.predictor import Predictor
 from src_core.propagation import PropagationSettings, held
-from tests.benchmarks.bench_axes_protocol import SETS
 from tests.benchmarks.flavours import Placed, fine, placed
 
+SETS = ("plant_nuclei", "ovule_cells", "stardist3d")
 OBJECTS = 2
 """Of every drawn stack at most."""
 WAYS = {
     "the walk alone": (PropagationSettings(sides=False, waists=False), held.SURER),
-    "and the sides": (PropagationSettings(waists=False), held.SURER),
-    "less what grew again": (PropagationSettings(), 0.0),
-    "and closed": (PropagationSettings(), held.SURER),
+    "and the sides": (PropagationSettings(waists=False, across=()), held.SURER),
+    "less what grew again": (PropagationSettings(across=()), 0.0),
+    "and closed": (PropagationSettings(across=()), held.SURER),
+    "and looked at again": (PropagationSettings(), held.SURER),
 }
 """Settings, and which logits count on an object's last slice."""
 THICK = 3.0
@@ -48,10 +49,10 @@ def drawn(stacks: Iterable[Placed]) -> Iterator[tuple[Sample3D, int]]:
 
 
 def measured(
-    predictor: Predictor, samples: Iterator[tuple[Sample3D, int | None]]
+    predictor: Predictor, samples: Iterator[tuple[Sample3D, int | None]], ways: list[str]
 ) -> dict[str, list[tuple[float, VolumeResult]]]:
     """Propagate every object in every way; with each goes how long its voxels are across the slices."""
-    found: dict[str, list[tuple[float, VolumeResult]]] = {way: [] for way in WAYS}
+    found: dict[str, list[tuple[float, VolumeResult]]] = {way: [] for way in ways}
     for s, z in samples:
         scale = s.scale or {"z": 1.0, "y": 1.0}
         for way, results in found.items():
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--stacks", type=int, default=70, help="drawn ones of either kind")
     parser.add_argument("--real", type=Path, help="folder of OME-Zarr volumes with ground truth")
     parser.add_argument("--objects", type=int, default=40, help="of each real set at most")
+    parser.add_argument("--only", nargs="*", default=list(WAYS), choices=list(WAYS))
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
@@ -89,7 +91,7 @@ def main() -> None:
         objects = objects_3d(options.real, name, max_objects=options.objects)
         groups[name] = ((s, None) for s in objects)
     for name, samples in groups.items():
-        for way, results in measured(predictor, samples).items():
+        for way, results in measured(predictor, samples, options.only).items():
             table[f"{name}, {way}"] = row(results)
             thin = [(f, r) for f, r in results if f < THICK]
             if thin and name not in SETS:

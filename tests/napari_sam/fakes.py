@@ -75,6 +75,17 @@ class Threshold(Predictor):
         return Candidates(np.array(masks), scores, logits, (0.0, 0.0, *map(float, embedding.shape)))
 
 
+class BlindBelow(Threshold):
+    """Sees nothing on the lower slices along z, as if they were too dark."""
+
+    def predict_many(self, *args: Any, **options: Any) -> list[Candidates]:
+        found = super().predict_many(*args, **options)
+        if self.embedded[-1] in [("z", z) for z in range(5)]:
+            for answer in found:
+                answer.masks[:] = False
+        return found
+
+
 def balls(shape: tuple[int, int, int] = (12, 48, 64)) -> NDArray[np.uint8]:
     """Two bright balls in a dark stack: centres (6, 16, 16) and (6, 30, 46), radius about 5 slices, 9 pixels."""
     z, y, x = np.indices(shape)

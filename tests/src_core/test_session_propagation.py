@@ -11,12 +11,12 @@ import pytest
 from src_core.embeddings import EmbeddingCache
 from src_core.errors import PromptError
 from src_core.labels import LabelVolume
-from src_core.propagation import Step
+from src_core.propagation import PropagationSettings, Step
 from src_core.session import ObjectState, Session, confirm
-from src_core.session_propagation import Doubt, PropagationProgress, propagate_session
+from src_core.session_propagation import FROM_THE_SIDE, Doubt, PropagationProgress, propagate_session
 from src_core.types import PlaneRef
 from src_core.volumes import open_volume
-from tests.napari_sam.fakes import Threshold, balls
+from tests.napari_sam.fakes import BlindBelow, Threshold, balls
 
 TRUTH = balls() > 100
 LEFT = TRUTH & (np.indices(TRUTH.shape)[2] < 32)
@@ -316,6 +316,41 @@ def test_an_object_erased_on_a_slice_ends_there(bench: Bench) -> None:
     _accept(bench, 9, np.zeros_like(LEFT[9]))  # in a stretch with nothing in it
     assert bench.run([1])[-1].stopped == {}
     assert {z for z in range(12) if (bench.data[z] == 1).any()} == {2, 3, 4, 5, 6, 7}
+
+
+def test_a_second_look_moves_ends(bench: Bench) -> None:
+    bench.predictor = BlindBelow()
+    bench.cache = EmbeddingCache(bench.predictor, bench.session.volume)
+    _accept(bench, 6, LEFT[6])
+    steps = bench.run([1], settings=PropagationSettings(across=("y", "x")))
+    again = [s for s in steps if s.unit == FROM_THE_SIDE]
+    walked = steps[steps.index(again[0]) - 1]
+    assert walked.unit == "slice" and any("z=4:" in end for end in walked.stopped[1])
+    assert [s.done for s in again] == sorted(s.done for s in again)
+    assert (again[-1].done, again[-1].total) == (100, 100) and steps[-1].done == steps[-1].total != 100
+    assert {s.plane.index for s in again if s.plane is not None} == {2, 3, 4}, "others do not change"
+    state = bench.session.objects[1]
+    assert {z for z in range(12) if (bench.data[z] == 1).any()} == {z for z in range(12) if LEFT[z].any()}
+    assert {p.index for p in state.ends} & {2, 3, 4} == set() and len(state.ends) == 2
+    assert len(steps[-1].stopped[1]) == 2 and not any("z=4:" in end for end in steps[-1].stopped[1])
+    added = [state.scores[PlaneRef("z", z)] for z in (4, 3, 2)]
+    assert added == sorted(added, reverse=True) and max(added) < state.scores[PlaneRef("z", 5)]
+    assert bench.session.undo() == "propagate object 1" and not bench.data[:6].any()
+
+
+def test_a_second_look_is_no_surer_of_what_it_changes() -> None:
+    doubt = Doubt({6: {1: LEFT[6]}})
+
+    def score(z: int, sure: float, again: float | None = None) -> float:
+        return doubt.scores(Step(z, {1: LEFT[6]}, {1: sure}, again=again))[1]
+
+    assert [score(7, 0.9), score(8, 0.5), score(5, 0.8)] == [0.9, 0.5, 0.8]
+    assert [score(7, 0.9, 0.5), score(8, 0.7, 0.5), score(9, 0.6, 0.5), score(4, 0.3, 1.0)] == [
+        0.9,
+        0.5,
+        0.5,
+        0.3,
+    ]
 
 
 def test_doubt_is_carried_up_to_where_there_is_nothing() -> None:

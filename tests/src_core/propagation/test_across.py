@@ -142,24 +142,34 @@ def test_nothing_is_looked_at_where_nothing_is_open(
         assert list(propagate(predictor, other, {14: {1: labels[14] == 1}}, settings=settings))
 
 
+@pytest.mark.parametrize("most", [0, 2**28])
 def test_nobody_loses_a_pixel_to_what_is_added(
-    predictor: Predictor, volume: Volume, labels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor,
+    volume: Volume,
+    labels: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
 ) -> None:
     shortened(monkeypatch, 13, 16)
+    monkeypatch.setattr("src_core.propagation.blocks.MOST_BYTES", most)  # each by itself, or both in a block
     monkeypatch.setattr(Ballot, "box", (0, 0, *SHAPE[1:]))
     monkeypatch.setattr(Ballot, "on", lambda *args: np.ones(SHAPE[1:], np.float32))
     anchors = {14: {k: labels[14] == k for k in (1, 2)}}
     found: dict[tuple[int, int], Mask] = {}
+    grown = set()
     for step in propagate(predictor, volume, anchors):
-        if step.again is None:
+        if step.again is not None:
+            grown |= {
+                (k, step.index) for k, m in step.masks.items() if m.sum() > 2 * found[k, step.index].sum()
+            }
+        if 13 <= step.index <= 16:
             found |= {(k, step.index): mask for k, mask in step.masks.items()}
-        for k, mask in step.masks.items() if step.again is not None else ():
-            other = found.get((3 - k, step.index))
-            if other is not None and 13 <= step.index <= 16:
-                assert not (mask & other).any()
-            assert not (mask & step.masks.get(3 - k, np.zeros_like(mask))).any()
+        for z in range(13, 17):
+            if (1, z) in found and (2, z) in found:
+                assert not (found[1, z] & found[2, z]).any(), (z, step)
+    assert len(grown) == 3, "who comes first takes what is free on 13, 15 and 16"
     whole = [s for s in propagate(predictor, volume, anchors, overlapping=True) if s.again and s.masks]
-    assert any((s.masks[1] & s.masks[2]).any() for s in whole if len(s.masks) == 2)
+    assert any(mask.all() for s in whole for mask in s.masks.values())
 
 
 def test_what_cannot_be_read_ends_the_look(
@@ -284,6 +294,21 @@ def test_large_objects_are_walked_in_larger_steps(radius: int, thin: int) -> Non
     inside = true[ballot.box[0] : ballot.box[2], ballot.box[1] : ballot.box[3]]
     assert ballot.support(middle, inside) > 0.8 > 0.4 > ballot.support(middle, ~inside)
     assert not ballot.shows(-1) and ballot.shows(middle)
+
+
+def test_an_object_at_the_far_rim_keeps_its_last_rows() -> None:
+    inside = np.zeros((52, 52), np.bool_)
+    inside[20:, 10:40] = True
+    slabs: Slabs = {z: (PackedMask.of(inside), 0.9) for z in range(4)}
+    block = Block(np.zeros((8, 52, 52), np.uint8), ((0, 8), (0, 52), (0, 52)), 4, (2.0, 1.0, 1.0))
+    whole = np.repeat(inside[None], 8, 0)
+    seen: dict[str, Slabs] = {
+        axis: {i: (PackedMask.of(plane), 0.9) for i in range(13) if (plane := np.take(whole, 4 * i, d)).any()}
+        for d, axis in enumerate("yx", start=1)
+    }
+    ballot = Ballot.of(block, block.lay(slabs), seen)
+    added = ballot.on(6, None, 0.0) > 0
+    assert added[-1].any() and ballot.box[2] == 52
 
 
 def test_objects_that_lie_together_share_a_block_and_others_do_not() -> None:

@@ -10,9 +10,10 @@ import pytest
 from src_core.errors import PromptError, SessionError
 from src_core.labels import LabelVolume
 from src_core.prompts import Prompts
-from src_core.propagation import PropagationSettings, propagate, propagate_to_labels
+from src_core.propagation import ObjectReport, PropagationSettings, propagate, propagate_to_labels
+from src_core.propagation.saving import note_step
 from src_core.volumes import Volume, open_volume
-from tests.napari_sam.fakes import Threshold, balls
+from tests.napari_sam.fakes import BlindBelow, Threshold, balls
 from tests.src_core.propagation_stub import Mask
 
 TRUTH = balls() > 100
@@ -55,17 +56,6 @@ def test_objects_stay_apart_and_anchors_as_they_are() -> None:
     one, two = LEFT.astype(int), 2 * RIGHT.astype(int)
     one[6] = two[5] = 0
     assert np.array_equal(found, one + two)
-
-
-class BlindBelow(Threshold):
-    """Sees nothing on the lower slices along z, as if they were too dark."""
-
-    def predict_many(self, embedding, prompts, *, multimask=None):  # type: ignore[no-untyped-def]
-        found = super().predict_many(embedding, prompts, multimask=multimask)
-        if self.embedded[-1] in [("z", z) for z in range(5)]:
-            for answer in found:
-                answer.masks[:] = False
-        return found
 
 
 def test_two_axes_find_what_the_first_did_not_reach() -> None:
@@ -112,3 +102,36 @@ def test_other_axes_are_refused_before_anything_is_replaced(axes: str, tmp_path:
     with pytest.raises(PromptError, match="axes to fuse"):
         propagate_to_labels(Threshold(), volume, prompts, out, settings=settings, overwrite=True)
     assert before.any() and np.array_equal(LabelVolume.open(out).array[:], before)
+
+
+def test_an_end_at_the_rim_of_the_stack_or_before_the_range_is_still_told() -> None:
+    box = np.full((12, 32, 48), 20, np.uint8)
+    box[:, 8:24, 8:40] = 220
+
+    class Narrow(Threshold):
+        """Sees less of the object along z than across."""
+
+        def predict_many(self, *args, **options):  # type: ignore[no-untyped-def]
+            found = super().predict_many(*args, **options)
+            if self.embedded[-1][0] == "z":
+                for answer in found:
+                    answer.masks[:, :, 30:] = False
+                    answer.scores[:] = 0.3
+            return found
+
+    def ends(predictor: Threshold, image: np.ndarray, anchors: dict[int, dict[int, Mask]], **options: int):  # type: ignore[no-untyped-def]
+        objects: dict[int, ObjectReport] = {}
+        settings = PropagationSettings(across=("y", "x"))
+        changed = set()
+        for step in propagate(predictor, open_volume(image), anchors, settings=settings, **options):
+            note_step(objects, step)
+            changed |= {step.index} if step.again is not None and step.masks else set()
+        return {z for z, _ in objects[1].stops}, changed
+
+    whole = box[6] > 100
+    told, changed = ends(Narrow(), box, {6: {1: whole}})
+    assert {0, 11} <= changed, "the last slices are not what they were"
+    assert told == {0, 11}
+    nothing = np.zeros_like(LEFT[6])
+    told, changed = ends(BlindBelow(), balls(), {6: {1: LEFT[6]}, 1: {1: nothing}}, start=2, stop=12)
+    assert changed == {2, 3, 4} and 2 in told and len(told) == 2
