@@ -180,7 +180,8 @@ class SecondLook:
                 sure = WORTH * (2 * ballot.support(z, mask) - 1)
                 self._note(revised, z, k, PackedMask.of(mask, box[:2], shape), sure)
             before, last, least = mask, z, min(least, np.count_nonzero(mask))
-        if last not in slabs or k in revised.masks.get(last, {}):
+        # Whoever gets a mask on its last slice goes on after all, unless this is said again.
+        if last not in slabs or (last == planes[-1] and k in revised.masks.get(last, {})):
             self._end(revised, k, ballot, before, last, planes)
 
     def _note(self, revised: _Revised, z: int, k: int, mask: PackedMask, score: float) -> None:

@@ -231,7 +231,8 @@ def note_step(objects: dict[int, ObjectReport], step: Step) -> None:
         if not step.anchor:
             report.scores[step.index] = round(step.scores[k], 4)
     for k, reason in step.stopped.items():
-        objects[k].stops.append((step.index, reason))
+        others = [stop for stop in objects[k].stops if stop[0] != step.index]
+        objects[k].stops = [*others, (step.index, reason)]
 
 
 def _with_int_keys(report: dict[str, Any]) -> dict[str, Any]:

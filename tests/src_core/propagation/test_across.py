@@ -18,7 +18,7 @@ from src_core.prompts import Prompts
 from src_core.propagation import PropagationSettings, PropagationState, Step, across, propagate
 from src_core.propagation.ballot import Ballot
 from src_core.propagation.blocks import Block, grouped, read_block, thinning
-from src_core.propagation.saving import propagate_to_labels
+from src_core.propagation.saving import ObjectReport, note_step, propagate_to_labels
 from src_core.propagation.store import FOLDER
 from src_core.propagation.tracks import Slabs
 from src_core.volumes import Volume, open_volume
@@ -325,3 +325,18 @@ def test_objects_that_lie_together_share_a_block_and_others_do_not() -> None:
         volume, "z", {1: disc(100, 100), 2: disc(110, 130), 3: disc(1000, 1000), 4: disc(120, 110, 60)}
     )
     assert [set(g.objects) for g in groups] == [{1, 2}, {3}, {4}]
+
+
+def test_an_end_that_stays_is_told_once_and_with_its_own_reason(
+    predictor: Predictor, volume: Volume, labels: NDArray[np.uint8]
+) -> None:
+    objects: dict[int, ObjectReport] = {}
+    reasons = {}
+    for step in propagate(predictor, volume, {14: {1: labels[14] == 1}}):
+        note_step(objects, step)
+        if step.again is None:
+            reasons = dict(objects[1].stops)
+    stops = objects[1].stops
+    assert len(stops) == len(dict(stops)) == 2
+    for z, reason in stops:
+        assert reason == reasons.get(z, across.END)

@@ -126,12 +126,12 @@ def test_an_end_at_the_rim_of_the_stack_or_before_the_range_is_still_told() -> N
         for step in propagate(predictor, open_volume(image), anchors, settings=settings, **options):
             note_step(objects, step)
             changed |= {step.index} if step.again is not None and step.masks else set()
-        return {z for z, _ in objects[1].stops}, changed
+        return sorted(z for z, _ in objects[1].stops), changed
 
     whole = box[6] > 100
     told, changed = ends(Narrow(), box, {6: {1: whole}})
     assert {0, 11} <= changed, "the last slices are not what they were"
-    assert told == {0, 11}
+    assert told == [0, 11]
     nothing = np.zeros_like(LEFT[6])
     told, changed = ends(BlindBelow(), balls(), {6: {1: LEFT[6]}, 1: {1: nothing}}, start=2, stop=12)
-    assert changed == {2, 3, 4} and 2 in told and len(told) == 2
+    assert changed == {2, 3, 4} and told[0] == 2 and len(told) == 2
