@@ -25,6 +25,8 @@ WORTH = 0.25
 """What slices beyond the end of the walk are worth where all others are sure of them; so it was on drawn stacks."""
 LARGEST_PX = 512
 """Objects that are longer on an anchor are not looked at again."""
+SMOOTH_PX = 1.5
+"""Outlines that the votes have changed are smoothed by so much."""
 END = "seen from the side, it ends here"
 
 
@@ -195,6 +197,9 @@ class SecondLook:
         if not ballot.shows(z):
             return was
         mask = ballot.on(z, was, score) > 0
+        if not mask.any() or (mask == was).all():
+            return was
+        mask = _smooth(mask)
         mask = self._free(z, k, ballot.box, mask & ~was) | (mask & was)
         return mask if mask.any() else was
 
@@ -202,7 +207,8 @@ class SecondLook:
         """Return where an object is on a slice that the walk has not reached, if it goes on from the one before."""
         if not ballot.shows(z):
             return np.zeros_like(before)
-        return self._free(z, k, ballot.box, _touching(ballot.on(z, None, 0.0) > 0, before))
+        mask = _smooth(ballot.on(z, None, 0.0) > 0)
+        return self._free(z, k, ballot.box, _touching(mask, before))
 
     def _end(self, revised: _Revised, k: int, ballot: Ballot, mask: Mask, last: int, planes: range) -> None:
         """Note why an object whose last slice is new ends after it."""
@@ -261,6 +267,12 @@ def _middle(block: Block, d: int, slabs: Slabs, own: Mask) -> int | None:
     crossed = np.asarray(own.any(tuple({0, 1, 2} - {d})))
     meets = np.flatnonzero(crossed[:: block.stride])
     return int(meets[np.abs(meets - wanted).argmin()]) if len(meets) else None
+
+
+def _smooth(mask: Mask) -> Mask:
+    """Return a mask without the combs that neighbouring planes leave which do not agree; it does not vanish."""
+    smooth = ndi.gaussian_filter(mask.astype(np.float32), SMOOTH_PX) > 0.5
+    return smooth if smooth.any() else mask
 
 
 def _touching(mask: Mask, other: Mask) -> Mask:

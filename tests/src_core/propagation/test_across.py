@@ -340,3 +340,15 @@ def test_an_end_that_stays_is_told_once_and_with_its_own_reason(
     assert len(stops) == len(dict(stops)) == 2
     for z, reason in stops:
         assert reason == reasons.get(z, across.END)
+
+
+def test_outlines_are_smooth_where_votes_changed_them_and_never_vanish() -> None:
+    disc = np.hypot(*(np.indices((40, 40)) - 20)) < 12
+    comb = disc.copy()
+    comb[::2, 28:] = False
+    comb[18:22:2, 28:36] = True
+    changed = np.count_nonzero(across._smooth(comb) ^ disc)
+    assert changed < 0.6 * np.count_nonzero(comb ^ disc)
+    speck = np.zeros((9, 9), np.bool_)
+    speck[4, 4] = True
+    assert np.array_equal(across._smooth(speck), speck)
