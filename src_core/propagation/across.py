@@ -25,8 +25,8 @@ WORTH = 0.25
 """What slices beyond the end of the walk are worth where all others are sure of them; so it was on drawn stacks."""
 LARGEST_PX = 512
 """Objects that are longer on an anchor are not looked at again."""
-SMOOTH_PX = 1.5
-"""Outlines that the votes have changed are smoothed by so much."""
+SMOOTH, SMOOTH_PX = 0.15, 1.5
+"""Outlines that the votes have changed are smoothed by so much of a radius, in pixels at most."""
 END = "seen from the side, it ends here"
 
 
@@ -271,7 +271,8 @@ def _middle(block: Block, d: int, slabs: Slabs, own: Mask) -> int | None:
 
 def _smooth(mask: Mask) -> Mask:
     """Return a mask without the combs that neighbouring planes leave which do not agree; it does not vanish."""
-    smooth = ndi.gaussian_filter(mask.astype(np.float32), SMOOTH_PX) > 0.5
+    sigma = min(SMOOTH_PX, SMOOTH * float(np.sqrt(np.count_nonzero(mask) / np.pi)))
+    smooth = ndi.gaussian_filter(mask.astype(np.float32), sigma) > 0.5
     return smooth if smooth.any() else mask
 
 
