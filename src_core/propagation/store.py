@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,10 @@ class RunStore:
                 for k, crop in new.items():
                     crops |= _crop_arrays(str(k), crop)
                 self.replace(f"waiting-{state.index}.npz", packed(crops))
-            if state.direction and (seen := _slab_arrays(state.found, {state.index})):
-                self.replace(f"found-{state.index}.npz", packed(seen))
+            at = state.index
+            here = {k: {at: slabs[at]} for k, slabs in state.found.items() if at in slabs}
+            if state.direction and here:
+                self.replace(f"found-{at}.npz", packed(_slab_arrays(here)))
             if state.revised:
                 self.replace("revised.npz", packed(_slab_arrays(state.revised)))
             self.replace("state.npz", packed(arrays))
@@ -198,14 +200,13 @@ def keys(arrays: Arrays) -> list[str]:
     return [name.removesuffix(".bits") for name in arrays if name.endswith(".bits")]
 
 
-def _slab_arrays(objects: Mapping[int, Slabs], planes: Container[int] | None = None) -> Arrays:
-    """Return masks with their confidence as arrays; of these planes, or of all."""
+def _slab_arrays(objects: Mapping[int, Slabs]) -> Arrays:
+    """Return masks with their confidence as arrays."""
     arrays: Arrays = {}
     for k, slabs in objects.items():
         for plane, (mask, score) in slabs.items():
-            if planes is None or plane in planes:
-                key = f"{k}/{plane}"
-                arrays |= mask_arrays(key, mask) | {f"{key}.score": np.array(score, np.float64)}
+            key = f"{k}/{plane}"
+            arrays |= mask_arrays(key, mask) | {f"{key}.score": np.array(score, np.float64)}
     return arrays
 
 
